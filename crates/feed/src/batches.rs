@@ -1,0 +1,266 @@
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::Receiver;
+
+use crate::{
+    Batch, FeedError, IGNORED, SourceState, StreamState,
+    feed::BatchShape,
+    pack::Marker,
+    ring::{Consumer, Wait, Waker},
+    state::roll,
+};
+
+/// How often a wait comes back to let its caller tell that it waits.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What the next batch turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// The batch was filled.
+    Filled,
+    /// The stream is over; the batch holds nothing.
+    Ended,
+    /// The interrupt was raised while waiting; calling again goes on where this stopped.
+    Interrupted,
+}
+
+/// Ends the waits of a [`BatchReader`] on another thread.
+#[derive(Clone)]
+pub struct Interrupt {
+    raised: Arc<AtomicBool>,
+    waker: Waker,
+}
+
+impl Interrupt {
+    /// Makes the current wait, and every later one until [`lower`](Self::lower), end with [`Next::Interrupted`].
+    pub fn raise(&self) {
+        self.raised.store(true, Ordering::SeqCst);
+        self.waker.wake();
+    }
+
+    /// Takes it back.
+    pub fn lower(&self) {
+        self.raised.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether it is raised.
+    pub fn is_raised(&self) -> bool {
+        self.raised.load(Ordering::SeqCst)
+    }
+}
+
+/// Cuts batches from the ring, and knows the state that resumes after each.
+pub struct BatchReader {
+    ring: Consumer,
+    markers: Receiver<Marker>,
+    failure: Arc<Mutex<Option<FeedError>>>,
+    interrupt: Interrupt,
+    shape: BatchShape,
+    end_of_text: u32,
+    /// State at the last batch; `ahead` is where reading has come since.
+    state: StreamState,
+    pending: VecDeque<Marker>,
+    current: Option<Marker>,
+    /// Tokens read from the ring: the index of the next one.
+    read: u64,
+    /// The last token read: the next input.
+    carry: Option<u32>,
+    filling: Vec<u32>,
+    hash: u64,
+    waited: Duration,
+}
+
+impl BatchReader {
+    pub(crate) fn new(
+        ring: Consumer,
+        markers: Receiver<Marker>,
+        failure: Arc<Mutex<Option<FeedError>>>,
+        shape: BatchShape,
+        end_of_text: u32,
+        state: StreamState,
+    ) -> Self {
+        let interrupt = Interrupt { raised: Arc::default(), waker: ring.waker() };
+        let hash = state.hash_value();
+        Self {
+            ring,
+            markers,
+            failure,
+            interrupt,
+            shape,
+            end_of_text,
+            state,
+            pending: VecDeque::new(),
+            current: None,
+            read: 0,
+            carry: None,
+            filling: Vec::new(),
+            hash,
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// What ends this reader's waits.
+    pub fn interrupt(&self) -> Interrupt {
+        self.interrupt.clone()
+    }
+
+    /// The shape of the batches.
+    pub fn shape(&self) -> BatchShape {
+        self.shape
+    }
+
+    /// Time spent waiting for tokens so far.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// The state that resumes after the last batch (or, before the first, from the beginning).
+    pub fn state(&self) -> &StreamState {
+        &self.state
+    }
+
+    /// Reads the next global batch and leaves this rank's rows in `batch`.
+    ///
+    /// Waits for tokens; `waiting` is called now and then meanwhile, with the length of this wait.
+    ///
+    /// # Errors
+    /// Whatever made the source fail.
+    pub fn next(&mut self, batch: &mut Batch, waiting: &mut dyn FnMut(Duration)) -> Result<Next, FeedError> {
+        let wanted = self.shape.rows * self.shape.sequence_length;
+        if self.carry.is_none() && !self.read_tokens(1, waiting)? {
+            return Ok(self.incomplete());
+        }
+        if self.carry.is_none() {
+            self.carry = self.filling.pop();
+        }
+        while self.filling.len() < wanted {
+            let missing = wanted - self.filling.len();
+            if !self.read_tokens(missing, waiting)? {
+                if self.interrupt.is_raised() {
+                    return Ok(Next::Interrupted);
+                }
+                break;
+            }
+        }
+        if self.filling.is_empty() {
+            return Ok(Next::Ended);
+        }
+        self.cut(batch, wanted);
+        Ok(Next::Filled)
+    }
+
+    fn incomplete(&self) -> Next {
+        if self.interrupt.is_raised() { Next::Interrupted } else { Next::Ended }
+    }
+
+    /// Moves up to `limit` tokens (at least one) from the ring to `filling`; false at the end or when interrupted.
+    fn read_tokens(&mut self, limit: usize, waiting: &mut dyn FnMut(Duration)) -> Result<bool, FeedError> {
+        let mut since = None;
+        let ready = loop {
+            if self.ring.available() > 0 {
+                break true;
+            }
+            if self.interrupt.is_raised() {
+                break false;
+            }
+            let start = *since.get_or_insert_with(Instant::now);
+            match self.ring.wait(Some(LOOK)) {
+                Wait::Ready => break true,
+                Wait::Finished => {
+                    if let Some(error) = self.failure.lock().expect("no thread panics while it holds this").clone() {
+                        return Err(error);
+                    }
+                    break false;
+                }
+                Wait::Woken => waiting(start.elapsed()),
+            }
+        };
+        if let Some(start) = since {
+            self.waited += start.elapsed();
+        }
+        if !ready {
+            return Ok(false);
+        }
+        let (first, second) = self.ring.peek(limit);
+        let count = first.len() + second.len();
+        self.filling.extend_from_slice(first);
+        self.filling.extend_from_slice(second);
+        self.ring.release(count);
+        self.read += count as u64;
+        Ok(true)
+    }
+
+    /// Makes a batch of `filling`, which holds its targets, and moves the state behind it.
+    fn cut(&mut self, batch: &mut Batch, wanted: usize) {
+        let mut targets = std::mem::take(&mut self.filling);
+        let mut inputs = Vec::with_capacity(wanted);
+        inputs.extend(self.carry);
+        inputs.extend_from_slice(&targets[..targets.len() - 1]);
+        self.carry = targets.last().copied();
+        let counted = targets.len() as u64;
+        self.state.tokens += counted;
+        self.state.documents += targets.iter().filter(|&&t| t == self.end_of_text).count() as u64;
+        self.hash = targets.iter().fold(self.hash, |hash, &token| roll(hash, token));
+        self.state.hash = format!("{:016x}", self.hash);
+        self.follow();
+        inputs.resize(wanted, self.end_of_text);
+        targets.resize(wanted, IGNORED);
+        // A part of the last batch may hold no target at all; it is still this rank's part of the step.
+        let BatchShape { rows, sequence_length, rank, world_size } = self.shape;
+        let part = rank * rows / world_size * sequence_length..(rank + 1) * rows / world_size * sequence_length;
+        batch.rows = rows / world_size;
+        batch.sequence_length = sequence_length;
+        if world_size == 1 {
+            (batch.inputs, batch.targets, batch.counted) = (inputs, targets, counted);
+        } else {
+            batch.counted = (counted as usize).clamp(part.start, part.end) as u64 - part.start as u64;
+            (batch.inputs, batch.targets) = (inputs[part.clone()].to_vec(), targets[part].to_vec());
+        }
+    }
+
+    /// Brings the state to the token read last, which is the next input.
+    fn follow(&mut self) {
+        let token = self.read - 1;
+        loop {
+            if self.pending.is_empty() {
+                // Markers are sent before their tokens: everything up to `token` is here.
+                self.pending.extend(self.markers.try_iter());
+            }
+            match self.pending.front() {
+                Some(marker) if marker.at <= token => {
+                    let marker = self.pending.pop_front().expect("looked at it just now");
+                    self.enter(marker);
+                }
+                _ => break,
+            }
+        }
+        let marker = self.current.as_ref().expect("the first token has a marker");
+        self.state.sources[marker.source].offset = marker.offset + (token - marker.at);
+    }
+
+    fn enter(&mut self, marker: Marker) {
+        if let Some(left) = &self.current {
+            let source: &mut SourceState = &mut self.state.sources[left.source];
+            (source.document, source.offset) = (left.document + 1, 0);
+        }
+        self.state.started += 1;
+        self.state.current = marker.source;
+        for (source, &consumed) in self.state.sources.iter_mut().zip(&marker.consumed) {
+            source.consumed = consumed;
+        }
+        for (source, &dropped) in self.state.sources.iter_mut().zip(&marker.dropped) {
+            source.dropped = dropped;
+        }
+        let source = &mut self.state.sources[marker.source];
+        source.begin = (*marker.begin).clone();
+        (source.document, source.offset) = (marker.document, marker.offset);
+        self.current = Some(marker);
+    }
+}

@@ -1,0 +1,110 @@
+use std::{sync::Arc, thread::JoinHandle};
+
+use candlewick_tokenizer::Tokenizer;
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::{
+    FeedError, Gauge,
+    reader::{Begin, Document, Window},
+};
+
+/// A chunk of documents goes to a worker when it has this many bytes of text: large enough that hand-over costs
+/// nothing, small enough that the first tokens come soon.
+const CHUNK_BYTES: usize = 128 << 10;
+
+/// Documents encoded, in window order.
+pub(crate) struct Encoded {
+    pub(crate) begin: Arc<Begin>,
+    /// Number of the first document in the window's order.
+    pub(crate) first: u64,
+    /// Ids of all documents, each closed by end-of-text.
+    pub(crate) ids: Vec<u32>,
+    /// Where each document ends in `ids`.
+    pub(crate) ends: Vec<usize>,
+}
+
+/// An encoded chunk that may still be in the making.
+pub(crate) type Coming = Result<Receiver<Encoded>, FeedError>;
+
+pub(crate) struct Job {
+    begin: Arc<Begin>,
+    first: u64,
+    documents: Vec<Document>,
+    reply: Sender<Encoded>,
+}
+
+/// Starts threads that encode jobs until every sender of jobs is gone.
+pub(crate) fn start_workers(
+    threads: usize,
+    tokenizer: &Tokenizer,
+    end_of_text: u32,
+    gauge: &Arc<Gauge>,
+    jobs: &Receiver<Job>,
+) -> Vec<JoinHandle<()>> {
+    (0..threads)
+        .map(|i| {
+            let (tokenizer, gauge, jobs) = (tokenizer.clone(), gauge.clone(), jobs.clone());
+            std::thread::Builder::new()
+                .name(format!("encode-{i}"))
+                .spawn(move || {
+                    for job in jobs {
+                        let reply = job.reply.clone();
+                        let encoded = encode(&tokenizer, end_of_text, job);
+                        gauge.add_tokens(encoded.ids.len());
+                        // Nobody waits for it when the feed closes.
+                        let _ = reply.send(encoded);
+                    }
+                })
+                .expect("the operating system starts a thread")
+        })
+        .collect()
+}
+
+fn encode(tokenizer: &Tokenizer, end_of_text: u32, job: Job) -> Encoded {
+    let bytes: usize = job.documents.iter().map(|d| d.bytes().len()).sum();
+    let mut ids = Vec::with_capacity(bytes / 3 + job.documents.len());
+    let mut ends = Vec::with_capacity(job.documents.len());
+    for document in &job.documents {
+        // The streamer sends UTF-8; a source that does not is read as well as it can be.
+        tokenizer.encode_document(&String::from_utf8_lossy(document.bytes()), &mut ids);
+        ids.push(end_of_text);
+        ends.push(ids.len());
+    }
+    Encoded { begin: job.begin, first: job.first, ids, ends }
+}
+
+/// Cuts windows into jobs, in order, leaving out the first `skip` documents of the first window.
+pub(crate) fn dispatch(
+    windows: Receiver<Result<Window, FeedError>>,
+    jobs: Sender<Job>,
+    coming: Sender<Coming>,
+    mut skip: u64,
+) {
+    for window in windows {
+        let window = match window {
+            Ok(window) => window,
+            Err(error) => {
+                let _ = coming.send(Err(error));
+                return;
+            }
+        };
+        let mut documents = window.documents.into_iter().enumerate().skip(skip as usize).peekable();
+        skip = 0;
+        while let Some(&(first, _)) = documents.peek() {
+            let mut chunk = Vec::new();
+            let mut bytes = 0;
+            while bytes < CHUNK_BYTES
+                && let Some((_, document)) = documents.next()
+            {
+                bytes += document.bytes().len();
+                chunk.push(document);
+            }
+            let (reply, encoded) = bounded(1);
+            let job = Job { begin: window.begin.clone(), first: first as u64, documents: chunk, reply };
+            // The place in the order first, then the work: `coming` is bounded and so bounds what is in flight.
+            if coming.send(Ok(encoded)).is_err() || jobs.send(job).is_err() {
+                return;
+            }
+        }
+    }
+}

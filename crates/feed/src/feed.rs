@@ -1,0 +1,360 @@
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    thread::JoinHandle,
+};
+
+use candlewick_tokenizer::Tokenizer;
+use crossbeam_channel::{Receiver, bounded, unbounded};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    BatchReader, FeedError, Gauge, HeldOutEnd, Link, OnExhausted, SourceState, StreamState,
+    encode::{dispatch, start_workers},
+    link::Inbox,
+    mix::Mix,
+    order::{OPEN_FILES, Plan},
+    pack::{Documents as EncodedDocuments, PackStart, pack},
+    reader::{Begin, Document, Reader, ReaderOptions, Window},
+    ring::ring,
+    state::HASH_START,
+};
+
+/// The order of a feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OrderKind {
+    /// File after file, row after row.
+    File,
+    /// The order of training: permuted files and segments, shuffle windows.
+    Shuffled,
+}
+
+/// One source of a feed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceOptions {
+    /// Paths of its files, sorted.
+    pub files: Vec<String>,
+    /// Files are read by row group.
+    pub row_groups: bool,
+    /// Its share of the tokens, relative to the other sources'.
+    pub weight: f64,
+    /// What happens at its last epoch's end.
+    pub on_exhausted: OnExhausted,
+    /// Where its held-out part ends.
+    pub held_out: Option<HeldOutEnd>,
+    /// What makes it this source and no other: compared when a stream goes on.
+    #[serde(default)]
+    pub identity: Map<String, Value>,
+}
+
+/// What batches look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchShape {
+    /// Sequences of the global batch.
+    pub rows: usize,
+    /// Tokens a sequence.
+    pub sequence_length: usize,
+    /// Which part of the rows this process takes.
+    pub rank: usize,
+    /// How many parts there are; divides `rows`.
+    pub world_size: usize,
+}
+
+/// What a feed reads and how.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeedOptions {
+    /// Where documents come from.
+    pub sources: Vec<SourceOptions>,
+    /// In which order.
+    pub order: OrderKind,
+    /// Decides every permutation.
+    pub seed: u64,
+    /// Documents of a shuffle window.
+    pub shuffle_buffer_size: usize,
+    /// Documents a frame: the streamer's business, here only told.
+    pub batch_size: usize,
+    /// Passes over each source; none: no limit.
+    pub epochs: Option<u64>,
+    /// Documents in all; none: no limit.
+    pub max_samples: Option<u64>,
+    /// Threads that encode; 0: as many as there are processors.
+    pub threads: usize,
+    /// Present for a feed of batches.
+    pub batches: Option<BatchShape>,
+    /// State to go on from, as JSON.
+    pub state: Option<String>,
+}
+
+/// A running stream. Dropping it, or [`close`](Self::close), ends its threads.
+pub struct Feed {
+    inboxes: Vec<Arc<Inbox>>,
+    threads: Vec<JoinHandle<()>>,
+    gauge: Arc<Gauge>,
+}
+
+/// The documents of a feed, in its order, without tokens.
+pub struct Documents {
+    windows: Receiver<Result<Window, FeedError>>,
+    ready: VecDeque<Document>,
+    left: Option<u64>,
+}
+
+impl Documents {
+    /// The next document, or none at the end.
+    ///
+    /// # Errors
+    /// Whatever made the source fail.
+    pub fn next(&mut self) -> Result<Option<Document>, FeedError> {
+        if self.left == Some(0) {
+            return Ok(None);
+        }
+        while self.ready.is_empty() {
+            let Ok(window) = self.windows.recv() else { return Ok(None) };
+            self.ready.extend(window?.documents);
+        }
+        if let Some(left) = &mut self.left {
+            *left -= 1;
+        }
+        Ok(self.ready.pop_front())
+    }
+
+    /// Up to `max` documents, at least one unless the stream is over.
+    ///
+    /// # Errors
+    /// Whatever made the source fail.
+    pub fn take(&mut self, max: usize) -> Result<Vec<Document>, FeedError> {
+        let mut documents = Vec::new();
+        while documents.len() < max {
+            // What is there now is enough: waiting for more would hold back what can be used.
+            if !documents.is_empty() && self.ready.is_empty() {
+                break;
+            }
+            match self.next()? {
+                Some(document) => documents.push(document),
+                None => break,
+            }
+        }
+        Ok(documents)
+    }
+}
+
+impl Feed {
+    /// Starts a feed of documents from one link.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` for more than one source: text has no mixture without a tokenizer yet.
+    pub fn documents(options: &FeedOptions, links: &[Link]) -> Result<(Self, Documents), FeedError> {
+        let ([source], [link]) = (&options.sources[..], links) else {
+            return Err(invalid("a feed of documents reads one source", "use one feed for each source"));
+        };
+        let mut feed = Self::empty();
+        let windows = feed.start_reader(options, source, link, None);
+        Ok((feed, Documents { windows, ready: VecDeque::new(), left: options.max_samples }))
+    }
+
+    /// Starts a feed of batches.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` for a shape without rows or a world size that does not divide them, `TOKENIZER_INVALID` for a
+    /// tokenizer without end-of-text, `RESUME_MISMATCH` and `CHECKPOINT_CORRUPT` for a state that does not fit.
+    pub fn batches(
+        options: &FeedOptions,
+        links: &[Link],
+        tokenizer: &Tokenizer,
+    ) -> Result<(Self, BatchReader), FeedError> {
+        let shape = checked_shape(options)?;
+        if links.is_empty() || links.len() != options.sources.len() {
+            return Err(invalid("every source needs its link", "this is a bug of candlewick; please report it"));
+        }
+        let (end_of_text, _) = tokenizer.eos_token().map_err(|e| FeedError::new(e.code, e.message, e.hint))?;
+        let state = initial_state(options, tokenizer)?;
+        let resumed = state.started > 0;
+
+        let mut feed = Self::empty();
+        let threads = match options.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        let (job_sender, jobs) = bounded(threads);
+        feed.threads.extend(start_workers(threads, tokenizer, end_of_text, &feed.gauge, &jobs));
+        drop(jobs);
+        let mut sources = Vec::new();
+        for ((source, link), at) in options.sources.iter().zip(links).zip(&state.sources) {
+            let windows = feed.start_reader(options, source, link, resumed.then(|| at.begin.clone()));
+            let (coming_sender, coming) = bounded(2 * threads + 2);
+            let (jobs, skip) = (job_sender.clone(), at.document);
+            feed.spawn("dispatch", move || dispatch(windows, jobs, coming_sender, skip));
+            sources.push(EncodedDocuments::new(coming, source.on_exhausted));
+        }
+        drop(job_sender);
+
+        let mut mix = Mix::new(options.sources.iter().map(|s| s.weight).collect());
+        mix.restore(
+            state.sources.iter().map(|s| s.consumed).collect(),
+            state.sources.iter().map(|s| s.dropped).collect(),
+        );
+        let start = PackStart {
+            mix,
+            started: state.started.saturating_sub(1),
+            resume: resumed.then(|| (state.current, state.sources[state.current].offset)),
+            max_samples: options.max_samples,
+        };
+        // Room for two batches, so that the next one is there when the step wants it.
+        let (mut producer, consumer) = ring((2 * shape.rows * shape.sequence_length + 1).max(1 << 17));
+        feed.gauge.add_tokens(producer.capacity());
+        let (marker_sender, markers) = unbounded();
+        let failure = Arc::new(Mutex::new(None));
+        let (told, gauge) = (failure.clone(), feed.gauge.clone());
+        feed.spawn("pack", move || {
+            let ended = pack(sources, start, &mut producer, &marker_sender, &gauge);
+            // Told before the producer goes, so that whoever sees the end also sees why.
+            *told.lock().expect("no thread panics while it holds this") = ended.err();
+        });
+        // The first token of the stream, or of the resumed one, enters its document again.
+        let state = StreamState { started: state.started.saturating_sub(1), ..state };
+        Ok((feed, BatchReader::new(consumer, markers, failure, shape, end_of_text, state)))
+    }
+
+    /// What this feed holds and has read.
+    pub fn gauge(&self) -> &Arc<Gauge> {
+        &self.gauge
+    }
+
+    /// Ends the feed and waits for its threads. The reading end must be gone, or it is waited for.
+    pub fn close(&mut self) {
+        for inbox in &self.inboxes {
+            inbox.fail(FeedError::closed());
+        }
+        for thread in self.threads.drain(..) {
+            // A panic of a thread was reported where it happened.
+            let _ = thread.join();
+        }
+    }
+
+    fn empty() -> Self {
+        Self { inboxes: Vec::new(), threads: Vec::new(), gauge: Arc::default() }
+    }
+
+    fn start_reader(
+        &mut self,
+        options: &FeedOptions,
+        source: &SourceOptions,
+        link: &Link,
+        from: Option<Begin>,
+    ) -> Receiver<Result<Window, FeedError>> {
+        let shuffled = options.order == OrderKind::Shuffled;
+        let inbox = Arc::new(Inbox::new(self.gauge.clone()));
+        self.inboxes.push(inbox.clone());
+        // One full window may wait while another drains; in file order a window is only a frame.
+        let (sender, windows) = bounded(if shuffled { 0 } else { 4 });
+        let repeats = source.on_exhausted == OnExhausted::Repeat && options.sources.len() > 1;
+        let reader = Reader::new(
+            link.clone(),
+            inbox,
+            source.files.clone().into(),
+            ReaderOptions {
+                seed: shuffled.then_some(options.seed),
+                window_documents: match (shuffled, options.max_samples) {
+                    (true, _) => options.shuffle_buffer_size.max(1),
+                    (false, limit) => limit.map_or(usize::MAX, |n| n.max(1) as usize),
+                },
+                epochs: options.epochs.filter(|_| !repeats),
+                held_out: source.held_out,
+                row_groups: source.row_groups,
+            },
+            from,
+            sender,
+        );
+        self.spawn("read", move || reader.run());
+        windows
+    }
+
+    fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) {
+        let thread = std::thread::Builder::new().name(name.into()).spawn(body);
+        self.threads.push(thread.expect("the operating system starts a thread"));
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn checked_shape(options: &FeedOptions) -> Result<BatchShape, FeedError> {
+    let shape = options.batches.ok_or_else(|| {
+        invalid("a feed of batches needs their shape", "this is a bug of candlewick; please report it")
+    })?;
+    if shape.rows == 0 || shape.sequence_length == 0 {
+        return Err(invalid("a batch needs at least one sequence of one token", "raise the batch size or sequence_length"));
+    }
+    if shape.world_size == 0 || shape.rows % shape.world_size != 0 || shape.rank >= shape.world_size {
+        let BatchShape { rows, rank, world_size, .. } = shape;
+        return Err(invalid(
+            format!("rank {rank} of {world_size} has no equal part of {rows} sequences"),
+            "choose a global batch size that the number of ranks divides",
+        ));
+    }
+    if options.order != OrderKind::Shuffled {
+        return Err(invalid("batches are cut from the shuffled order", "use order: shuffled"));
+    }
+    Ok(shape)
+}
+
+/// The state that `options` name, or that of a stream that has not begun.
+fn initial_state(options: &FeedOptions, tokenizer: &Tokenizer) -> Result<StreamState, FeedError> {
+    let mut identity = Map::new();
+    identity.insert("data.seed".into(), options.seed.into());
+    identity.insert("data.shuffle_buffer_size".into(), options.shuffle_buffer_size.into());
+    identity.insert("tokenizer digest".into(), tokenizer.digest().into());
+    let sources: Vec<_> =
+        options.sources.iter().map(|s| (source_identity(s), s.files.len(), OPEN_FILES)).collect();
+    if let Some(json) = &options.state {
+        return StreamState::parse(json, &identity, &sources);
+    }
+    let position = Plan::new(Arc::from([]), Some(options.seed)).start(1);
+    Ok(StreamState {
+        version: StreamState::version(),
+        tokens: 0,
+        documents: 0,
+        started: 0,
+        hash: format!("{HASH_START:016x}"),
+        current: 0,
+        sources: sources
+            .into_iter()
+            .map(|(identity, ..)| SourceState {
+                begin: Begin { window: 0, position: position.clone() },
+                document: 0,
+                offset: 0,
+                consumed: 0,
+                dropped: false,
+                identity,
+            })
+            .collect(),
+        identity,
+    })
+}
+
+fn source_identity(source: &SourceOptions) -> Map<String, Value> {
+    let mut identity = source.identity.clone();
+    let mut digest = Sha256::new();
+    for file in &source.files {
+        digest.update(file.as_bytes());
+        digest.update([0]);
+    }
+    let hex: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    identity.insert("digest of the file list".into(), hex.into());
+    let held_out = source.held_out.map_or(0, |end| end.documents);
+    identity.insert("evaluation.documents".into(), held_out.into());
+    identity
+}
+
+fn invalid(message: impl Into<String>, hint: impl Into<String>) -> FeedError {
+    FeedError::new("CONFIG_INVALID", message, hint)
+}

@@ -1,0 +1,133 @@
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{FeedError, reader::Begin};
+
+/// What the rolling hash starts from (FNV-1a's offset basis).
+pub const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
+const HASH_FACTOR: u64 = 0x100_0000_01b3;
+const VERSION: u32 = 1;
+
+/// Names the next input token of a stream. A few KB of JSON: no text, no tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamState {
+    /// Version of this format.
+    pub version: u32,
+    /// Targets consumed so far.
+    pub tokens: u64,
+    /// End-of-text targets consumed so far.
+    pub documents: u64,
+    /// Documents begun so far, the current one included.
+    pub started: u64,
+    /// Rolling hash over the targets, 16 hexadecimal digits.
+    pub hash: String,
+    /// The source of the current document.
+    pub current: usize,
+    /// Where each source stands.
+    pub sources: Vec<SourceState>,
+    /// What the stream is made from; has to be the same when it goes on.
+    pub identity: Map<String, Value>,
+}
+
+/// Where one source stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceState {
+    /// The window of its current (or, when another source's turn it is, next) document.
+    #[serde(flatten)]
+    pub(crate) begin: Begin,
+    /// Number of the document in that window's order.
+    pub document: u64,
+    /// Token of the document that comes next; its length means end-of-text.
+    pub offset: u64,
+    /// Tokens this source had given, before the current document, since the mixture last changed.
+    pub consumed: u64,
+    /// It has dropped out.
+    pub dropped: bool,
+    /// What the source is; has to be the same when the stream goes on.
+    pub identity: Map<String, Value>,
+}
+
+impl SourceState {
+    /// The pass over the source, from 1.
+    pub fn epoch(&self) -> u64 {
+        self.begin.position.epoch
+    }
+}
+
+impl StreamState {
+    /// Reads a state and checks that it belongs to the stream that `identity` and `sources` describe.
+    ///
+    /// # Errors
+    /// `CHECKPOINT_CORRUPT` for what is no state of this version; `RESUME_MISMATCH` naming the key, its old and its
+    /// new value for a state of another stream.
+    pub fn parse(
+        json: &str,
+        identity: &Map<String, Value>,
+        sources: &[(Map<String, Value>, usize, usize)],
+    ) -> Result<Self, FeedError> {
+        let corrupt = |what: String| {
+            FeedError::new(
+                "CHECKPOINT_CORRUPT",
+                format!("the stream's state cannot be read: {what}"),
+                "resume from an older checkpoint (--resume DIR)",
+            )
+        };
+        let state: Self = serde_json::from_str(json).map_err(|e| corrupt(e.to_string()))?;
+        if state.version != VERSION {
+            return Err(corrupt(format!("it has version {}, this candlewick reads {VERSION}", state.version)));
+        }
+        if state.hash.len() != 16 || u64::from_str_radix(&state.hash, 16).is_err() {
+            return Err(corrupt(format!("{:?} is no hash", state.hash)));
+        }
+        compare("", &state.identity, identity)?;
+        if state.sources.len() != sources.len() {
+            return Err(mismatch("number of sources", &state.sources.len().into(), &sources.len().into()));
+        }
+        for (i, (source, (identity, files, places))) in state.sources.iter().zip(sources).enumerate() {
+            let prefix = if sources.len() == 1 { String::new() } else { format!("sources[{i}].") };
+            compare(&prefix, &source.identity, identity)?;
+            let p = &source.begin.position;
+            let open = p.slots.iter().flatten().all(|slot| (slot.file as usize) < *files);
+            if p.slots.len() != *places || p.turn >= *places || p.opened as usize > *files || !open || p.epoch == 0 {
+                return Err(corrupt(format!("source {i} stands outside its files")));
+            }
+        }
+        if state.current >= sources.len() {
+            return Err(corrupt("it names a source that does not exist".into()));
+        }
+        Ok(state)
+    }
+
+    pub(crate) fn version() -> u32 {
+        VERSION
+    }
+
+    pub(crate) fn hash_value(&self) -> u64 {
+        u64::from_str_radix(&self.hash, 16).expect("checked when the state was read or made here")
+    }
+}
+
+pub(crate) fn roll(hash: u64, token: u32) -> u64 {
+    (hash ^ u64::from(token)).wrapping_mul(HASH_FACTOR)
+}
+
+fn compare(prefix: &str, old: &Map<String, Value>, new: &Map<String, Value>) -> Result<(), FeedError> {
+    let keys = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key)));
+    for key in keys {
+        let (was, is) = (old.get(key).unwrap_or(&Value::Null), new.get(key).unwrap_or(&Value::Null));
+        if was != is {
+            return Err(mismatch(&format!("{prefix}{key}"), was, is));
+        }
+    }
+    Ok(())
+}
+
+fn mismatch(key: &str, old: &Value, new: &Value) -> FeedError {
+    FeedError::new(
+        "RESUME_MISMATCH",
+        format!("{key} was {old} and is now {new}: this would be another stream"),
+        "use the earlier value, or start a new run in another output directory",
+    )
+}

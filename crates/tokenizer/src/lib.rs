@@ -1,1 +1,37 @@
-//! candlewick-tokenizer
+//! Byte-level BPE in the format of the `tokenizers` crate: training, encoding, decoding, files.
+//!
+//! - [`Tokenizer`] loads a `tokenizer.json` and turns text into ids: `registry` decides whether our own `encoder`
+//!   (`special`, `nfc`, `scan`, `cache`, `bpe`, in the order text passes them) serves the file, or the `tokenizers`
+//!   crate (`reference`)
+//! - [`StreamDecoder`] turns ids into text as they come (`decode`)
+//! - [`BpeTrainer`] counts the words of documents and finds the merges (`train`)
+//! - `definition` and `files` are the formats on disk, `pattern` the splitting patterns
+
+mod alphabet;
+mod batch;
+mod bpe;
+mod cache;
+mod decode;
+mod definition;
+mod encoder;
+mod error;
+mod files;
+mod nfc;
+mod pattern;
+mod reference;
+mod registry;
+mod scan;
+mod special;
+mod tokenizer;
+mod train;
+mod word;
+
+pub use decode::StreamDecoder;
+pub use error::TokenizerError;
+pub use pattern::Pattern;
+pub use tokenizer::Tokenizer;
+pub use train::{BpeTrainer, MergeProgress, TrainOptions};
+
+#[cfg(test)]
+#[path = "../tests/peer/text.rs"]
+mod sample_text;

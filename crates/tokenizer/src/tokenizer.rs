@@ -1,0 +1,300 @@
+//! The tokenizer: text to ids and back.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::alphabet;
+use crate::batch;
+use crate::bpe::Workspace;
+use crate::decode::StreamDecoder;
+use crate::definition::{AddedToken, BpeTables, Definition, eos_of_config};
+use crate::encoder::Encoder;
+use crate::error::TokenizerError;
+use crate::files;
+use crate::pattern::Pattern;
+use crate::reference::Reference;
+use crate::registry;
+
+/// The end of text where `tokenizer_config.json` names none.
+const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// A bound on ids, so that a damaged file cannot ask for memory without end.
+const LARGEST_ID: u32 = 1 << 24;
+
+/// Bytes of each token by id; `None` where the vocabulary has a hole.
+type TokenBytes = Vec<Option<Box<[u8]>>>;
+
+/// A loaded tokenizer. Cloning shares it.
+#[derive(Clone)]
+pub struct Tokenizer {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    engine: Engine,
+    tokens: TokenBytes,
+    added: Vec<AddedToken>,
+    byte_level: bool,
+    eos: Option<(u32, String)>,
+    digest: String,
+    pub(crate) tokenizer_json: Vec<u8>,
+    pub(crate) config_json: Option<Vec<u8>>,
+    pub(crate) manifest_json: Option<Vec<u8>>,
+}
+
+/// Who encodes.
+enum Engine {
+    /// This crate, for what its registry knows.
+    Own(Box<Encoder>),
+    /// The `tokenizers` crate, for everything else.
+    Reference(Box<Reference>),
+}
+
+impl Tokenizer {
+    /// Loads a directory that holds a `tokenizer.json`, or such a file; `tokenizer_config.json` beside it is read
+    /// when there. Errors: `TOKENIZER_INVALID`.
+    pub fn from_path(path: &Path) -> Result<Self, TokenizerError> {
+        let files = files::read(path)?;
+        Self::from_files(files.tokenizer_json, files.config_json, files.manifest_json)
+    }
+
+    /// Loads the bytes of a `tokenizer.json` and of the `tokenizer_config.json` beside it. Errors:
+    /// `TOKENIZER_INVALID`.
+    pub fn from_json(tokenizer_json: &[u8], tokenizer_config: Option<&[u8]>) -> Result<Self, TokenizerError> {
+        Self::from_files(tokenizer_json.to_vec(), tokenizer_config.map(<[u8]>::to_vec), None)
+    }
+
+    pub(crate) fn from_files(
+        tokenizer_json: Vec<u8>,
+        config_json: Option<Vec<u8>>,
+        manifest_json: Option<Vec<u8>>,
+    ) -> Result<Self, TokenizerError> {
+        let definition = Definition::parse(&tokenizer_json)?;
+        let byte_level = definition.decoder["type"] == "ByteLevel";
+        let tables = definition.model.is_bpe().then(|| BpeTables::parse(&tokenizer_json)).transpose()?;
+        let own = tables.as_ref().and_then(|tables| registry::encoder(&definition, tables));
+        let (engine, vocabulary, mut added) = match (own, tables) {
+            (Some(encoder), Some(tables)) => {
+                let added = definition.added_tokens;
+                let ids = tables
+                    .vocab
+                    .into_iter()
+                    .chain(added.iter().map(|token| (token.content.clone(), token.id)));
+                (Engine::Own(Box::new(encoder)), ids.collect::<HashMap<String, u32>>(), added)
+            }
+            _ => {
+                let reference = Reference::load(&tokenizer_json, &definition)?;
+                let (vocabulary, added) = (reference.vocabulary(), reference.added_tokens());
+                (Engine::Reference(Box::new(reference)), vocabulary, added)
+            }
+        };
+        added.sort_unstable_by_key(|token| token.id);
+        let tokens = token_bytes(&vocabulary, &added, byte_level)?;
+
+        let named = config_json.as_deref().map(eos_of_config).transpose()?.flatten();
+        let eos = match named {
+            Some(token) => match vocabulary.get(&token) {
+                Some(&id) => Some((id, token)),
+                None => {
+                    return Err(TokenizerError::invalid(
+                        format!("eos_token {token:?} of tokenizer_config.json is not in the vocabulary"),
+                        "name a token of tokenizer.json as eos_token",
+                    ));
+                }
+            },
+            None => vocabulary.get(END_OF_TEXT).map(|&id| (id, END_OF_TEXT.to_owned())),
+        };
+
+        let digest = digest_of(&tokenizer_json, eos.as_ref().map(|(_, token)| token.as_str()));
+        let inner = Inner {
+            engine,
+            tokens,
+            added,
+            byte_level,
+            eos,
+            digest,
+            tokenizer_json,
+            config_json,
+            manifest_json,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Appends the ids of a document: a special token's spelling in it is plain text, and nothing is added.
+    pub fn encode_document(&self, text: &str, ids: &mut Vec<u32>) {
+        self.encode_with(text, false, ids);
+    }
+
+    /// Appends the ids of `text`, special tokens in it recognised (leftmost, then longest); nothing is added.
+    pub fn encode(&self, text: &str, ids: &mut Vec<u32>) {
+        self.encode_with(text, true, ids);
+    }
+
+    /// [`Tokenizer::encode`] of each text, in order, on `threads` threads (0: as many as there are cores).
+    pub fn encode_batch(&self, texts: &[&str], threads: usize) -> Vec<Vec<u32>> {
+        batch::map(texts, threads, |text| {
+            let mut ids = Vec::new();
+            self.encode(text, &mut ids);
+            ids
+        })
+    }
+
+    /// The text of `ids`; bytes that are not UTF-8 become U+FFFD, unknown ids nothing. With `skip_special`, special
+    /// tokens are left out.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
+        if let Engine::Reference(reference) = &self.inner.engine
+            && !self.inner.byte_level
+        {
+            return reference.decode(ids, skip_special);
+        }
+        let mut bytes = Vec::with_capacity(ids.len() * 4);
+        for &id in ids {
+            if skip_special && self.is_special(id) {
+                continue;
+            }
+            bytes.extend_from_slice(self.token_bytes(id).unwrap_or_default());
+        }
+        String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    }
+
+    /// A decoder that takes one id at a time.
+    pub fn stream_decoder(&self) -> StreamDecoder {
+        StreamDecoder::new(self.clone())
+    }
+
+    /// The bytes that `id` stands for, or `None` for an id outside the vocabulary.
+    pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
+        self.inner.tokens.get(id as usize)?.as_deref()
+    }
+
+    /// The largest id plus one.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.tokens.len()
+    }
+
+    /// The token that closes a document, and its id: `eos_token` of `tokenizer_config.json`, else
+    /// `<|endoftext|>`, else `TOKENIZER_INVALID`.
+    pub fn eos_token(&self) -> Result<(u32, &str), TokenizerError> {
+        match &self.inner.eos {
+            Some((id, token)) => Ok((*id, token)),
+            None => Err(TokenizerError::invalid(
+                "the tokenizer has no end-of-text token",
+                "name one as eos_token in tokenizer_config.json, or train with --special-token '<|endoftext|>'",
+            )),
+        }
+    }
+
+    /// The pattern of our registry that splits the text, or `None` when the `tokenizers` crate serves this file.
+    pub fn pattern(&self) -> Option<Pattern> {
+        match &self.inner.engine {
+            Engine::Own(encoder) => Some(encoder.pattern()),
+            Engine::Reference(_) => None,
+        }
+    }
+
+    /// The ids that no text can give: tokens, added ones aside, whose own bytes merge into something else. `None`
+    /// when the `tokenizers` crate serves this file.
+    pub fn unreachable_tokens(&self) -> Option<Vec<u32>> {
+        let Engine::Own(encoder) = &self.inner.engine else { return None };
+        let mut work = Workspace::default();
+        let ids = (0..self.vocab_size() as u32).filter(|&id| {
+            let is_added = self.inner.added.binary_search_by_key(&id, |token| token.id).is_ok();
+            let bytes = self.token_bytes(id);
+            !is_added && bytes.is_some_and(|bytes| !encoder.makes(bytes, id, &mut work))
+        });
+        Some(ids.collect())
+    }
+
+    /// SHA-256, in hex, over what determines ids: the bytes of `tokenizer.json` and the end-of-text token.
+    pub fn digest(&self) -> &str {
+        &self.inner.digest
+    }
+
+    /// Writes `tokenizer.json`, `vocab.json`, `merges.txt` (for BPE), `tokenizer_config.json`,
+    /// `special_tokens_map.json` and `tokenizer_manifest.json` into `dir`, which is made if need be. Each file
+    /// appears whole or not at all. Errors: `NOT_WRITABLE`, `DISK_FULL`.
+    pub fn save(&self, dir: &Path) -> Result<(), TokenizerError> {
+        files::write(self, dir)
+    }
+
+    /// The same tokenizer, saved with `manifest_json` beside it.
+    pub(crate) fn with_manifest(self, manifest_json: Vec<u8>) -> Self {
+        match Arc::try_unwrap(self.inner) {
+            Ok(inner) => Self { inner: Arc::new(Inner { manifest_json: Some(manifest_json), ..inner }) },
+            Err(inner) => Self { inner },
+        }
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
+    pub(crate) fn added_tokens(&self) -> &[AddedToken] {
+        &self.inner.added
+    }
+
+    fn encode_with(&self, text: &str, special: bool, ids: &mut Vec<u32>) {
+        match &self.inner.engine {
+            Engine::Own(encoder) => encoder.encode(text, special, ids),
+            Engine::Reference(reference) => reference.encode(text, special, ids),
+        }
+    }
+
+    fn is_special(&self, id: u32) -> bool {
+        self.inner
+            .added
+            .binary_search_by_key(&id, |token| token.id)
+            .is_ok_and(|at| self.inner.added[at].special)
+    }
+}
+
+fn token_bytes(
+    vocabulary: &HashMap<String, u32>,
+    added: &[AddedToken],
+    byte_level: bool,
+) -> Result<TokenBytes, TokenizerError> {
+    let mut tokens = Vec::new();
+    for (spelling, &id) in vocabulary {
+        if id > LARGEST_ID {
+            return Err(TokenizerError::invalid(
+                format!("the token {spelling:?} has the id {id}; ids above {LARGEST_ID} are not supported"),
+                "number the tokens from 0 without large gaps",
+            ));
+        }
+        if tokens.len() <= id as usize {
+            tokens.resize(id as usize + 1, None);
+        }
+        tokens[id as usize] = Some(bytes_of(spelling, byte_level).into_boxed_slice());
+    }
+    // An added token stands for its own text, whatever the alphabet would make of its characters.
+    for token in added {
+        if let Some(bytes) = tokens.get_mut(token.id as usize) {
+            *bytes = Some(token.content.as_bytes().into());
+        }
+    }
+    Ok(tokens)
+}
+
+/// The bytes of a token's spelling: in the byte-level alphabet, or as SentencePiece writes space and bytes.
+fn bytes_of(spelling: &str, byte_level: bool) -> Vec<u8> {
+    if byte_level {
+        return alphabet::unspell(spelling).unwrap_or_else(|| spelling.as_bytes().to_vec());
+    }
+    let byte = spelling.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+    match byte.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+        Some(byte) => vec![byte],
+        None => spelling.replace('\u{2581}', " ").into_bytes(),
+    }
+}
+
+fn digest_of(tokenizer_json: &[u8], eos: Option<&str>) -> String {
+    let mut hash = Sha256::new();
+    hash.update((tokenizer_json.len() as u64).to_le_bytes());
+    hash.update(tokenizer_json);
+    hash.update(eos.unwrap_or_default());
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

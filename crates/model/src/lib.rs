@@ -1,1 +1,28 @@
-//! candlewick-model
+//! The transformer: its configuration, parameters, differentiable forward pass, files and generation.
+//!
+//! Qwen3- and Llama-shaped decoders under Hugging Face's names, so that what is written here loads in
+//! `transformers` as it is.
+
+mod config;
+mod decoder;
+mod error;
+mod generator;
+mod hugging_face;
+mod parameters;
+mod random;
+mod sampler;
+mod transformer;
+mod weights;
+
+pub mod kernels;
+pub mod ops;
+
+pub use config::{Architecture, ModelConfig, ParameterCount};
+pub use decoder::Decoder;
+pub use error::ModelError;
+pub use generator::{Generator, GeneratorOptions};
+pub use parameters::{Init, Parameter, ParameterSpec, Parameters};
+pub use random::Random;
+pub use sampler::{Sampler, SamplerOptions};
+pub use transformer::{Loss, Transformer};
+pub use weights::{NamedTensor, WeightFile, read_weights, write_synced, write_weights};

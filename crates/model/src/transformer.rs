@@ -1,0 +1,159 @@
+use crate::{Architecture, ModelConfig, ModelError, Parameters, kernels::RotaryTable, ops};
+use candle_core::{Device, Tensor};
+use std::{path::Path, sync::Arc};
+
+/// A decoder with its parameters, and its forward pass and loss in operations that candle differentiates.
+///
+/// A block is x + O(attention(norm(x))), then x + down(silu(gate)·up) of norm(x); queries and keys are turned by
+/// their position, in Qwen3 after an RMSNorm over each head.
+#[derive(Debug, Clone)]
+pub struct Transformer {
+    config: ModelConfig,
+    parameters: Parameters,
+    rotary: Arc<RotaryTable>,
+}
+
+/// The loss of a batch.
+#[derive(Debug)]
+pub struct Loss {
+    /// scale · Σ nats: what to call `backward` on.
+    pub scaled: Tensor,
+    /// Σ nats over the counted targets.
+    pub nats: f64,
+}
+
+impl Transformer {
+    /// A model with fresh parameters.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID`, `OUT_OF_MEMORY_HOST`.
+    pub fn new(config: ModelConfig, seed: u64, device: &Device) -> Result<Self, ModelError> {
+        config.validate()?;
+        let parameters = Parameters::new(&config, seed, device)?;
+        Ok(Self::from_parts(config, parameters))
+    }
+
+    /// A model from a directory with `config.json` and `model.safetensors`.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID`, `CHECKPOINT_CORRUPT`.
+    pub fn load(directory: &Path, device: &Device) -> Result<Self, ModelError> {
+        let path = directory.join("config.json");
+        let text =
+            std::fs::read_to_string(&path).map_err(|error| ModelError::from_io(&error, "read", &path))?;
+        let config = ModelConfig::from_hf_json(&text)?;
+        let parameters = Parameters::load(&config, &directory.join("model.safetensors"), device)?;
+        Ok(Self::from_parts(config, parameters))
+    }
+
+    fn from_parts(config: ModelConfig, parameters: Parameters) -> Self {
+        let rotary =
+            Arc::new(RotaryTable::new(config.max_position_embeddings, config.head_dim, config.rope_theta));
+        Self { config, parameters, rotary }
+    }
+
+    /// Writes `config.json` and `model.safetensors`, synced, as `transformers` loads them.
+    ///
+    /// # Errors
+    /// `DISK_FULL`, `NOT_WRITABLE`.
+    pub fn save(&self, directory: &Path) -> Result<(), ModelError> {
+        self.parameters.save(&directory.join("model.safetensors"))?;
+        crate::write_synced(&directory.join("config.json"), self.config.to_hf_json().as_bytes())
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The parameters, trainable in place.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The rotations of all positions.
+    pub fn rotary(&self) -> &Arc<RotaryTable> {
+        &self.rotary
+    }
+
+    /// Logits `[B, T, V]` for token ids `[B, T]` u32; differentiable in every parameter.
+    ///
+    /// # Errors
+    /// When T exceeds `max_position_embeddings` or an id the vocabulary.
+    pub fn forward(&self, ids: &Tensor) -> Result<Tensor, ModelError> {
+        Ok(ops::linear(&self.hidden(ids, true)?, &self.head(true)?)?)
+    }
+
+    /// The loss of `targets` (row-major `[B, T]`, `0xFFFFFFFF` counts for nothing), to be differentiated.
+    ///
+    /// # Errors
+    /// As [`Transformer::forward`].
+    pub fn loss(&self, ids: &Tensor, targets: &[u32], scale: f64) -> Result<Loss, ModelError> {
+        let loss = ops::head_loss(&self.hidden(ids, true)?, &self.head(true)?, targets, scale)?;
+        Ok(Loss { scaled: loss.scaled, nats: loss.nats })
+    }
+
+    /// Σ nats of `targets`, without anything kept for gradients.
+    ///
+    /// # Errors
+    /// As [`Transformer::forward`].
+    pub fn nats(&self, ids: &Tensor, targets: &[u32]) -> Result<f64, ModelError> {
+        Ok(ops::head_loss(&self.hidden(ids, false)?, &self.head(false)?, targets, 1.0)?.nats)
+    }
+
+    fn parameter(&self, name: &str, tracked: bool) -> Result<Tensor, ModelError> {
+        let var = self.parameters.get(name)?;
+        Ok(if tracked { var.as_tensor().clone() } else { var.as_detached_tensor() })
+    }
+
+    /// Name of the output matrix: the embedding's when tied.
+    pub fn head_name(&self) -> &'static str {
+        if self.config.tie_word_embeddings { "model.embed_tokens.weight" } else { "lm_head.weight" }
+    }
+
+    fn head(&self, tracked: bool) -> Result<Tensor, ModelError> {
+        self.parameter(self.head_name(), tracked)
+    }
+
+    /// What the output matrix is applied to, `[B, T, C]`.
+    fn hidden(&self, ids: &Tensor, tracked: bool) -> Result<Tensor, ModelError> {
+        let config = &self.config;
+        let (batch, length) = ids.dims2()?;
+        if length > config.max_position_embeddings {
+            return Err(ModelError::config(
+                format!(
+                    "a sequence of {length} tokens exceeds max_position_embeddings ({})",
+                    config.max_position_embeddings
+                ),
+                format!(
+                    "set model.max_position_embeddings to {length} or more, or shorten data.sequence_length"
+                ),
+            ));
+        }
+        let eps = config.rms_norm_eps;
+        let mut x = ops::embedding(&self.parameter("model.embed_tokens.weight", tracked)?, ids)?;
+        for layer in 0..config.num_hidden_layers {
+            let weight = |rest: &str| self.parameter(&format!("model.layers.{layer}.{rest}.weight"), tracked);
+            let project = |x: &Tensor, name: &str, heads: usize| -> Result<Tensor, ModelError> {
+                Ok(ops::linear(x, &weight(name)?)?.reshape((batch, length, heads, config.head_dim))?)
+            };
+            let normed = ops::rms_norm(&x, &weight("input_layernorm")?, eps)?;
+            let mut q = project(&normed, "self_attn.q_proj", config.num_attention_heads)?;
+            let mut k = project(&normed, "self_attn.k_proj", config.num_key_value_heads)?;
+            let v = project(&normed, "self_attn.v_proj", config.num_key_value_heads)?;
+            if config.architecture == Architecture::Qwen3 {
+                q = ops::rms_norm(&q, &weight("self_attn.q_norm")?, eps)?;
+                k = ops::rms_norm(&k, &weight("self_attn.k_norm")?, eps)?;
+            }
+            let mixed = ops::attention(&ops::rope(&q, &self.rotary)?, &ops::rope(&k, &self.rotary)?, &v)?;
+            let mixed = mixed.reshape((batch, length, config.query_size()))?;
+            x = (x + ops::linear(&mixed, &weight("self_attn.o_proj")?)?)?;
+
+            let normed = ops::rms_norm(&x, &weight("post_attention_layernorm")?, eps)?;
+            let gate = ops::linear(&normed, &weight("mlp.gate_proj")?)?;
+            let up = ops::linear(&normed, &weight("mlp.up_proj")?)?;
+            x = (x + ops::linear(&ops::swiglu(&gate, &up)?, &weight("mlp.down_proj")?)?)?;
+        }
+        Ok(ops::rms_norm(&x, &self.parameter("model.norm.weight", tracked)?, eps)?)
+    }
+}

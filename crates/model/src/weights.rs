@@ -1,0 +1,168 @@
+use crate::ModelError;
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use serde_json::{Map, Value, json};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    io::{BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+/// An f32 tensor on its way into a file.
+#[derive(Debug, Clone)]
+pub struct NamedTensor<'a> {
+    name: String,
+    shape: Vec<usize>,
+    values: Cow<'a, [f32]>,
+}
+
+impl<'a> NamedTensor<'a> {
+    /// `values` row-major, as many as `shape` says.
+    pub fn new(name: String, shape: Vec<usize>, values: impl Into<Cow<'a, [f32]>>) -> Self {
+        let values = values.into();
+        debug_assert_eq!(shape.iter().product::<usize>(), values.len());
+        Self { name, shape, values }
+    }
+}
+
+/// Writes a safetensors file and syncs it to the disk: equal contents give equal bytes.
+///
+/// The format is eight bytes of the header's length, the header (JSON, padded with spaces to a multiple of eight), then
+/// the values, little endian. It is written here because the library's own writer makes files that only their owner
+/// can read and offers no sync.
+///
+/// # Errors
+/// `DISK_FULL`, `NOT_WRITABLE`.
+pub fn write_weights(
+    path: &Path,
+    mut tensors: Vec<NamedTensor<'_>>,
+    metadata: (&str, &str),
+) -> Result<(), ModelError> {
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut header = Map::new();
+    header.insert("__metadata__".into(), json!({metadata.0: metadata.1}));
+    let mut offset = 0;
+    for NamedTensor { name, shape, values } in &tensors {
+        let end = offset + values.len() * 4;
+        header.insert(name.clone(), json!({"dtype": "F32", "shape": shape, "data_offsets": [offset, end]}));
+        offset = end;
+    }
+    let mut header = Value::Object(header).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+
+    let write = |path: &Path| -> std::io::Result<()> {
+        let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        let mut bytes = Vec::new();
+        for chunk in tensors.iter().flat_map(|tensor| tensor.values.chunks(1 << 16)) {
+            bytes.clear();
+            bytes.extend(chunk.iter().flat_map(|value| value.to_le_bytes()));
+            file.write_all(&bytes)?;
+        }
+        file.into_inner().map_err(|error| error.into_error())?.sync_all()
+    };
+    write(path).map_err(|error| ModelError::from_io(&error, "write", path))
+}
+
+/// Writes a small file and syncs it to the disk.
+///
+/// # Errors
+/// `DISK_FULL`, `NOT_WRITABLE`.
+pub fn write_synced(path: &Path, contents: &[u8]) -> Result<(), ModelError> {
+    File::create(path)
+        .and_then(|mut file| {
+            file.write_all(contents)?;
+            file.sync_all()
+        })
+        .map_err(|error| ModelError::from_io(&error, "write", path))
+}
+
+/// The f32 tensors of a safetensors file, taken out one by one.
+#[derive(Debug)]
+pub struct WeightFile {
+    path: PathBuf,
+    tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    metadata: HashMap<String, String>,
+}
+
+/// Reads a safetensors file whose tensors are f32.
+///
+/// # Errors
+/// `CHECKPOINT_CORRUPT` when it cannot be read, is damaged, or holds another type.
+pub fn read_weights(path: &Path) -> Result<WeightFile, ModelError> {
+    let bytes = std::fs::read(path).map_err(|error| ModelError::from_io(&error, "read", path))?;
+    let corrupt = |error: SafeTensorError| ModelError::corrupt(path, error);
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(corrupt)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(corrupt)?;
+    let mut tensors = BTreeMap::new();
+    for (name, view) in file.iter() {
+        if view.dtype() != Dtype::F32 {
+            return Err(ModelError::corrupt(path, format!("{name} is {:?}, not F32", view.dtype())));
+        }
+        let (words, _) = view.data().as_chunks::<4>();
+        let values = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
+        tensors.insert(name.to_string(), (view.shape().to_vec(), values));
+    }
+    Ok(WeightFile {
+        path: path.to_path_buf(),
+        tensors,
+        metadata: header.metadata().clone().unwrap_or_default(),
+    })
+}
+
+impl WeightFile {
+    /// Takes the tensor `name` out.
+    ///
+    /// # Errors
+    /// `CHECKPOINT_CORRUPT` when it is not there or has another shape.
+    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
+        let (found, values) = self
+            .tensors
+            .remove(name)
+            .ok_or_else(|| ModelError::corrupt(&self.path, format!("{name} is missing")))?;
+        if found != shape {
+            return Err(ModelError::corrupt(
+                &self.path,
+                format!("{name} has shape {found:?}, not {shape:?}"),
+            ));
+        }
+        Ok(values)
+    }
+
+    /// Drops a tensor that may be there and is not needed.
+    pub fn forget(&mut self, name: &str) {
+        self.tensors.remove(name);
+    }
+
+    /// The value of `key` in the file's metadata.
+    ///
+    /// # Errors
+    /// `CHECKPOINT_CORRUPT` when it is not there.
+    pub fn metadata(&self, key: &str) -> Result<&str, ModelError> {
+        self.metadata
+            .get(key)
+            .map(String::as_str)
+            .ok_or_else(|| ModelError::corrupt(&self.path, format!("the metadata has no {key}")))
+    }
+
+    /// An error of this file.
+    pub fn corrupt(&self, what: impl std::fmt::Display) -> ModelError {
+        ModelError::corrupt(&self.path, what)
+    }
+
+    /// Checks that every tensor was taken.
+    ///
+    /// # Errors
+    /// `CHECKPOINT_CORRUPT` naming one that was not.
+    pub fn expect_empty(&self) -> Result<(), ModelError> {
+        match self.tensors.keys().next() {
+            None => Ok(()),
+            Some(name) => Err(ModelError::corrupt(
+                &self.path,
+                format!("{name} does not belong to the model's configuration"),
+            )),
+        }
+    }
+}

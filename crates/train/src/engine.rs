@@ -1,0 +1,241 @@
+use crate::{
+    AdamW, TrainError, TrainOptions,
+    gradients::Gradients,
+    pass::{MicroBatch, Pass},
+};
+use candle_core::Device;
+use candlewick_feed::{Batch, IGNORED};
+use candlewick_model::{ModelError, Parameters, Transformer};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::path::Path;
+
+/// Model, optimizer and the number of completed updates: what a step changes.
+///
+/// Bitwise repeatable for a seed and a number of threads, across a save and load as well.
+#[derive(Debug)]
+pub struct Engine {
+    options: TrainOptions,
+    pub(crate) transformer: Transformer,
+    pub(crate) optimizer: AdamW,
+    pub(crate) steps: u64,
+    gradients: Gradients,
+    pass: Pass,
+    pool: ThreadPool,
+}
+
+/// What a completed step reports.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepStats {
+    /// Mean over the counted targets of the global batch, in nats.
+    pub loss: f64,
+    /// Norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Learning rate that was used.
+    pub lr: f64,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum StepOutcome {
+    /// The parameters were updated.
+    Done(StepStats),
+    /// It was asked to stop; nothing changed.
+    Interrupted,
+}
+
+impl Engine {
+    /// A fresh model and optimizer.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID`, `OUT_OF_MEMORY_HOST`.
+    pub fn new(options: &TrainOptions) -> Result<Self, TrainError> {
+        options.validate()?;
+        let threads = options.threads.unwrap_or(0);
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("train-{index}"))
+            .build()
+            .map_err(|error| {
+                TrainError::new(
+                    "OUT_OF_MEMORY_HOST",
+                    format!("cannot start {threads} threads: {error}"),
+                    "set a smaller number of threads, or raise the limit of processes (ulimit -u)",
+                )
+            })?;
+        let transformer = Transformer::new(options.model.clone(), options.seed, &Device::Cpu)?;
+        let optimizer = AdamW::new(options.optimizer.clone(), transformer.parameters());
+        let gradients = Gradients::new(transformer.parameters());
+        let pass = Pass::new(&transformer)?;
+        Ok(Self { options: options.clone(), transformer, optimizer, steps: 0, gradients, pass, pool })
+    }
+
+    /// Completed updates.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// What the engine was made with.
+    pub fn options(&self) -> &TrainOptions {
+        &self.options
+    }
+
+    /// The model as it stands, for generation.
+    pub fn transformer(&self) -> &Transformer {
+        &self.transformer
+    }
+
+    /// The parameters as they stand.
+    pub fn parameters(&self) -> &Parameters {
+        self.transformer.parameters()
+    }
+
+    /// Threads of the step.
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// One update from a global batch: gradients of the mean loss over its counted targets, summed over
+    /// micro-batches, clipped, and applied at the schedule's rate for `progress` (0 to 1).
+    ///
+    /// `interrupted` is asked before each micro-batch and before the update; after it says so, nothing has changed.
+    ///
+    /// # Errors
+    /// `DIVERGED` when the loss or the gradient is not finite, `CONFIG_INVALID` for a batch of another shape or
+    /// without a counted target, `TOKENIZER_MISMATCH` for an id beyond the vocabulary. Nothing has changed then.
+    pub fn step(
+        &mut self,
+        batch: &Batch,
+        progress: f64,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<StepOutcome, TrainError> {
+        self.check(batch)?;
+        let counted = count(&batch.targets);
+        if counted == 0 {
+            return Err(TrainError::new(
+                "INTERNAL",
+                "a batch without a target to count",
+                "this is a bug of candlewick; please report it",
+            ));
+        }
+        let scale = 1.0 / counted as f64;
+        let Self { options, transformer, gradients, pass, pool, .. } = &mut *self;
+        pool.install(|| gradients.clear());
+        let mut nats = 0.0;
+        for micro_batch in micro_batches(batch, options.micro_batch_size) {
+            if interrupted() {
+                return Ok(StepOutcome::Interrupted);
+            }
+            // A micro-batch of filling only has no gradient to give.
+            if count(micro_batch.targets) == 0 {
+                continue;
+            }
+            nats += pool.install(|| {
+                transformer.parameters().with_values(|weights| {
+                    pass.forward_backward(weights, micro_batch, scale, gradients.buffers_mut())
+                })
+            })?;
+        }
+        let loss = nats * scale;
+        if !loss.is_finite() {
+            return Err(TrainError::diverged("loss", self.steps + 1));
+        }
+        let grad_norm = self.pool.install(|| self.gradients.norm());
+        if !grad_norm.is_finite() {
+            return Err(TrainError::diverged("gradient", self.steps + 1));
+        }
+        if interrupted() {
+            return Ok(StepOutcome::Interrupted);
+        }
+        let lr = self.optimizer.options().lr * self.options.schedule.factor(self.steps, progress);
+        let Self { transformer, optimizer, gradients, pool, steps, .. } = &mut *self;
+        pool.install(|| optimizer.step(transformer.parameters(), gradients, grad_norm, *steps + 1, lr))?;
+        self.steps += 1;
+        Ok(StepOutcome::Done(StepStats { loss, grad_norm, lr }))
+    }
+
+    /// Σ nats over the batch's counted targets; `None` after `interrupted` said so, which is asked before each
+    /// micro-batch.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` for a batch of another sequence length, `TOKENIZER_MISMATCH` for an id beyond the vocabulary.
+    pub fn evaluate(&self, batch: &Batch, interrupted: &dyn Fn() -> bool) -> Result<Option<f64>, TrainError> {
+        self.check(batch)?;
+        // Buffers of its own, of one block: the step's stay as large as they are.
+        let mut pass = Pass::new(&self.transformer)?;
+        let mut nats = 0.0;
+        for micro_batch in micro_batches(batch, self.options.micro_batch_size) {
+            if interrupted() {
+                return Ok(None);
+            }
+            nats += self
+                .pool
+                .install(|| self.parameters().with_values(|weights| pass.nats(weights, micro_batch)))?;
+        }
+        Ok(Some(nats))
+    }
+
+    /// Writes `model.safetensors`, `config.json` and `optimizer.safetensors` into `directory`, each synced.
+    ///
+    /// # Errors
+    /// `DISK_FULL`, `NOT_WRITABLE`.
+    pub fn save(&self, directory: &Path) -> Result<(), TrainError> {
+        self.transformer.save(directory)?;
+        crate::checkpoint::save_optimizer(self, directory)
+    }
+
+    /// Goes on from what [`Engine::save`] wrote: parameters, moments and steps. On an error nothing has changed.
+    ///
+    /// # Errors
+    /// `CHECKPOINT_CORRUPT` when a file is missing, damaged, or of another model.
+    pub fn load(&mut self, directory: &Path) -> Result<(), TrainError> {
+        crate::checkpoint::load(self, directory)
+    }
+
+    /// Takes the parameters of a model directory (`--init-from`); moments and steps stay as they are.
+    ///
+    /// # Errors
+    /// `CHECKPOINT_CORRUPT` when the file is missing, damaged, or of another model.
+    pub fn load_parameters(&mut self, directory: &Path) -> Result<(), TrainError> {
+        let weights = candlewick_model::read_weights(&directory.join("model.safetensors"))?;
+        Ok(self.transformer.parameters().replace(weights)?)
+    }
+
+    fn check(&self, batch: &Batch) -> Result<(), TrainError> {
+        let values = batch.rows * batch.sequence_length;
+        if batch.inputs.len() != values || batch.targets.len() != values || values == 0 {
+            return Err(TrainError::new(
+                "INTERNAL",
+                format!(
+                    "a batch of {}×{} with {} inputs",
+                    batch.rows,
+                    batch.sequence_length,
+                    batch.inputs.len()
+                ),
+                "this is a bug of candlewick; please report it",
+            ));
+        }
+        let vocabulary = self.options.model.vocab_size;
+        let beyond = |id: &&u32| **id as usize >= vocabulary && **id != IGNORED;
+        let input = batch.inputs.iter().find(|&&id| id as usize >= vocabulary);
+        if let Some(id) = input.or_else(|| batch.targets.iter().find(beyond)) {
+            return Err(ModelError::new(
+                "TOKENIZER_MISMATCH",
+                format!("token id {id} is beyond the model's vocab_size ({vocabulary})"),
+                "set model.vocab_size to the tokenizer's size or more, or leave it out",
+            )
+            .into());
+        }
+        Ok(())
+    }
+}
+
+fn count(targets: &[u32]) -> usize {
+    targets.iter().filter(|&&target| target != IGNORED).count()
+}
+
+/// The batch, at most `rows` sequences at a time.
+fn micro_batches(batch: &Batch, rows: usize) -> impl Iterator<Item = MicroBatch<'_>> {
+    let (size, length) = (rows * batch.sequence_length, batch.sequence_length);
+    let parts = batch.inputs.chunks(size).zip(batch.targets.chunks(size));
+    parts.map(move |(inputs, targets)| MicroBatch { inputs, targets, length })
+}

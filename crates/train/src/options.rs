@@ -1,0 +1,121 @@
+use crate::{Schedule, TrainError};
+use candlewick_model::ModelConfig;
+use serde::{Deserialize, Serialize};
+
+/// Where the step runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Device {
+    /// The processor, in f32.
+    #[default]
+    Cpu,
+}
+
+/// AdamW (Loshchilov, Hutter 2019).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimizerOptions {
+    /// Base learning rate; the schedule multiplies it.
+    pub lr: f64,
+    /// Decay of the first and second moments.
+    #[serde(default = "default_betas")]
+    pub betas: [f64; 2],
+    /// Added to the root of the second moment.
+    #[serde(default = "default_eps")]
+    pub eps: f64,
+    /// Decoupled decay, applied to matrices and embeddings only.
+    #[serde(default)]
+    pub weight_decay: f64,
+    /// Largest norm of the whole gradient; `None` for no limit.
+    #[serde(default)]
+    pub clip_grad_norm: Option<f64>,
+}
+
+fn default_betas() -> [f64; 2] {
+    [0.9, 0.95]
+}
+
+fn default_eps() -> f64 {
+    1e-8
+}
+
+/// Everything that a step depends on besides the batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainOptions {
+    /// The model's shape.
+    pub model: ModelConfig,
+    /// Tokens a sequence; at most the model's `max_position_embeddings`.
+    pub sequence_length: usize,
+    /// Sequences in memory at a time.
+    pub micro_batch_size: usize,
+    /// Sequences a step.
+    pub global_batch_size: usize,
+    /// The optimizer.
+    pub optimizer: OptimizerOptions,
+    /// The learning rate's course.
+    pub schedule: Schedule,
+    /// Decides the initial parameters.
+    pub seed: u64,
+    /// Where the step runs.
+    #[serde(default)]
+    pub device: Device,
+    /// Threads of the step; `None` for one a core. Part of what makes a run bitwise repeatable.
+    #[serde(default)]
+    pub threads: Option<usize>,
+}
+
+impl TrainOptions {
+    /// Checks everything that the engine relies on.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` naming the key.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        self.model.validate()?;
+        self.schedule.validate()?;
+        let longest = self.model.max_position_embeddings;
+        if self.sequence_length > longest {
+            return Err(TrainError::config(
+                format!(
+                    "data.sequence_length ({}) is over the model's max_position_embeddings ({longest})",
+                    self.sequence_length
+                ),
+                format!(
+                    "set data.sequence_length to {longest} or less, or model.max_position_embeddings to more"
+                ),
+            ));
+        }
+        let sizes = [
+            ("data.sequence_length", self.sequence_length),
+            ("training.micro_batch_size", self.micro_batch_size),
+            ("training.global_batch_size", self.global_batch_size),
+            ("threads", self.threads.unwrap_or(1)),
+        ];
+        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
+            return Err(TrainError::config(format!("{name} is 0"), format!("set {name} to 1 or more")));
+        }
+        let OptimizerOptions { lr, betas, eps, weight_decay, clip_grad_norm } = self.optimizer;
+        let numbers = [
+            ("lr", lr, lr >= 0.0, "0 or more"),
+            ("betas", betas[0], (0.0..1.0).contains(&betas[0]), "two numbers from 0 to below 1"),
+            ("betas", betas[1], (0.0..1.0).contains(&betas[1]), "two numbers from 0 to below 1"),
+            ("eps", eps, eps > 0.0, "a positive number"),
+            ("weight_decay", weight_decay, weight_decay >= 0.0, "0 or more"),
+            (
+                "clip_grad_norm",
+                clip_grad_norm.unwrap_or(1.0),
+                clip_grad_norm.unwrap_or(1.0) > 0.0,
+                "a positive number, or null",
+            ),
+        ];
+        for (name, value, good, wanted) in numbers {
+            if !good || !value.is_finite() {
+                return Err(TrainError::config(
+                    format!("optimizer.{name} is {value}"),
+                    format!("set optimizer.{name} to {wanted}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}

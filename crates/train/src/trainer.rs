@@ -1,0 +1,408 @@
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex, mpsc},
+    thread::JoinHandle,
+    time::Instant,
+};
+
+use candlewick_feed::{Batch, BatchReader, FeedError, HeldOut, Interrupt, Next, StreamState};
+use serde::{Deserialize, Serialize};
+
+use crate::{Engine, StepOutcome, TrainError, TrainOptions};
+
+/// Events that may wait to be pulled; beyond that the trainer waits, so that none is lost and memory stays bounded.
+const QUEUE: usize = 1024;
+
+/// Where a run ends; the first one reached counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Completed updates.
+    pub max_steps: Option<u64>,
+    /// Targets.
+    pub max_tokens: Option<u64>,
+    /// Documents, that is end-of-text targets.
+    pub max_samples: Option<u64>,
+}
+
+impl Limits {
+    /// The largest share of a limit that is reached, 0 to 1; 0 without limits.
+    fn progress(&self, steps: u64, state: &StreamState) -> f64 {
+        let share =
+            |done: u64, limit: Option<u64>| limit.map_or(0.0, |limit| done as f64 / limit.max(1) as f64);
+        share(steps, self.max_steps)
+            .max(share(state.tokens, self.max_tokens))
+            .max(share(state.documents, self.max_samples))
+            .min(1.0)
+    }
+
+    fn reached(&self, steps: u64, state: &StreamState) -> bool {
+        let over = |done: u64, limit: Option<u64>| limit.is_some_and(|limit| done >= limit);
+        over(steps, self.max_steps)
+            || over(state.tokens, self.max_tokens)
+            || over(state.documents, self.max_samples)
+    }
+}
+
+/// Why the trainer stands still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pause {
+    /// The step that it was to run to is complete.
+    Target,
+    /// It was told to stop; the step in progress is abandoned and will be done again.
+    Stopped,
+    /// The stream is over.
+    Ended,
+    /// A limit is reached.
+    Limit,
+}
+
+/// What a trainer tells.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Event {
+    /// An update is complete.
+    Step {
+        /// Completed updates.
+        step: u64,
+        /// Mean nats a counted target.
+        loss: f64,
+        /// Before clipping.
+        grad_norm: f64,
+        /// Learning rate of this update.
+        lr: f64,
+        /// Targets so far.
+        tokens: u64,
+        /// Documents so far.
+        documents: u64,
+        /// Pass over the first source, from 1.
+        epoch: u64,
+        /// Seconds of this step, waiting included.
+        seconds: f64,
+        /// Seconds of it spent waiting for data.
+        data_wait_seconds: f64,
+        /// Rolling hash over all targets.
+        stream_hash: String,
+    },
+    /// The trainer stands still.
+    Paused {
+        /// Completed updates.
+        step: u64,
+        /// Why.
+        reason: Pause,
+    },
+    /// An evaluation is complete.
+    Eval {
+        /// Completed updates.
+        step: u64,
+        /// Summed over the targets.
+        nats: f64,
+        /// Targets counted.
+        targets: u64,
+    },
+    /// A checkpoint's files are written and synced.
+    Saved {
+        /// Where.
+        dir: PathBuf,
+        /// Completed updates.
+        step: u64,
+        /// The stream's state after that step.
+        state: StreamState,
+    },
+    /// The trainer waits for data.
+    Waiting {
+        /// How long already.
+        seconds: f64,
+    },
+    /// What it was doing failed; it stands still and can still save.
+    Error {
+        /// Stable code.
+        code: String,
+        /// What happened.
+        message: String,
+        /// What to do next.
+        hint: String,
+    },
+}
+
+impl From<TrainError> for Event {
+    fn from(TrainError { code, message, hint }: TrainError) -> Self {
+        Event::Error { code: code.into(), message, hint }
+    }
+}
+
+impl From<FeedError> for Event {
+    fn from(FeedError { code, message, hint }: FeedError) -> Self {
+        Event::Error { code, message, hint }
+    }
+}
+
+enum Command {
+    RunUntil(u64),
+    Evaluate(Arc<HeldOut>),
+    Save(PathBuf),
+}
+
+/// A thread that owns the engine and the reading end of the stream, and does what it is told, one thing at a time.
+pub struct Trainer {
+    commands: Option<mpsc::Sender<Command>>,
+    events: Arc<Events>,
+    interrupt: Interrupt,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Events waiting to be pulled.
+pub struct Events {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    on_event: Box<dyn Fn() + Send + Sync>,
+}
+
+#[derive(Default)]
+struct Queue {
+    events: VecDeque<Event>,
+    closed: bool,
+}
+
+impl Trainer {
+    /// Builds the engine on the trainer's own thread and hands the outcome to `built` there.
+    ///
+    /// `checkpoint` is a directory to go on from. `on_event` is called, from the trainer's thread, when there are
+    /// events to pull; it must not block.
+    pub fn start(
+        options: TrainOptions,
+        limits: Limits,
+        checkpoint: Option<PathBuf>,
+        reader: BatchReader,
+        on_event: impl Fn() + Send + Sync + 'static,
+        built: impl FnOnce(Result<(), TrainError>) + Send + 'static,
+    ) -> Self {
+        let events = Arc::new(Events {
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            on_event: Box::new(on_event),
+        });
+        let (commands, inbox) = mpsc::channel();
+        let interrupt = reader.interrupt();
+        let told = events.clone();
+        let body = move || match build(&options, checkpoint.as_deref()) {
+            Err(error) => built(Err(error)),
+            Ok(engine) => {
+                built(Ok(()));
+                Runner::new(engine, limits, reader, told).serve(inbox);
+            }
+        };
+        let thread = std::thread::Builder::new().name("trainer".into()).spawn(body);
+        let thread = Some(thread.expect("the operating system starts a thread"));
+        Self { commands: Some(commands), events, interrupt, thread }
+    }
+
+    /// Trains until `step` updates are complete; ends with [`Event::Paused`] or [`Event::Error`].
+    pub fn run_until(&self, step: u64) {
+        self.begin(Command::RunUntil(step));
+    }
+
+    /// Evaluates; ends with [`Event::Eval`], or [`Event::Paused`] if stopped, or [`Event::Error`].
+    pub fn evaluate(&self, held_out: Arc<HeldOut>) {
+        self.begin(Command::Evaluate(held_out));
+    }
+
+    /// Writes a checkpoint's files into an existing directory; ends with [`Event::Saved`] or [`Event::Error`].
+    pub fn save(&self, directory: PathBuf) {
+        self.send(Command::Save(directory));
+    }
+
+    /// Abandons the step or evaluation in progress.
+    pub fn stop(&self) {
+        self.interrupt.raise();
+    }
+
+    /// Events to pull.
+    pub fn events(&self) -> &Arc<Events> {
+        &self.events
+    }
+
+    /// Abandons what is in progress, ends the thread without waiting for it and returns it.
+    pub fn close(&mut self) -> Option<JoinHandle<()>> {
+        self.commands = None;
+        self.interrupt.raise();
+        self.events.close();
+        self.thread.take()
+    }
+
+    fn begin(&self, command: Command) {
+        // Here and not on the trainer's thread: a stop that comes after this call must not be taken back.
+        self.interrupt.lower();
+        self.send(command);
+    }
+
+    fn send(&self, command: Command) {
+        if let Some(commands) = &self.commands {
+            // A trainer whose thread is gone has said why.
+            let _ = commands.send(command);
+        }
+    }
+}
+
+impl Drop for Trainer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Events {
+    /// Up to `max` events, oldest first; none when none is there.
+    pub fn take(&self, max: usize) -> Vec<Event> {
+        let mut queue = self.lock();
+        let count = queue.events.len().min(max);
+        let taken = queue.events.drain(..count).collect();
+        self.changed.notify_all();
+        taken
+    }
+
+    /// Whether the trainer was closed.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    fn put(&self, event: Event) {
+        let mut queue = self.lock();
+        while queue.events.len() >= QUEUE && !queue.closed {
+            queue = self.changed.wait(queue).expect("no thread panics while it holds this");
+        }
+        queue.events.push_back(event);
+        drop(queue);
+        (self.on_event)();
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+        (self.on_event)();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
+        self.queue.lock().expect("no thread panics while it holds this")
+    }
+}
+
+fn build(options: &TrainOptions, checkpoint: Option<&Path>) -> Result<Engine, TrainError> {
+    let mut engine = Engine::new(options)?;
+    if let Some(directory) = checkpoint {
+        engine.load(directory)?;
+    }
+    Ok(engine)
+}
+
+struct Runner {
+    engine: Engine,
+    limits: Limits,
+    reader: BatchReader,
+    events: Arc<Events>,
+    interrupt: Interrupt,
+    /// The stream's state after the last completed step.
+    done: StreamState,
+    /// A batch that was read but whose step was abandoned.
+    pending: Option<Batch>,
+}
+
+impl Runner {
+    fn new(engine: Engine, limits: Limits, reader: BatchReader, events: Arc<Events>) -> Self {
+        let (interrupt, done) = (reader.interrupt(), reader.state().clone());
+        Self { engine, limits, reader, events, interrupt, done, pending: None }
+    }
+
+    fn serve(mut self, commands: mpsc::Receiver<Command>) {
+        for command in commands {
+            let event = match command {
+                Command::RunUntil(step) => {
+                    self.run_until(step).map(|reason| Event::Paused { step: self.engine.steps(), reason })
+                }
+                Command::Evaluate(held_out) => self.evaluate(&held_out),
+                Command::Save(directory) => self.save(directory),
+            };
+            self.events.put(event.unwrap_or_else(|failure| failure));
+        }
+    }
+
+    fn run_until(&mut self, target: u64) -> Result<Pause, Event> {
+        loop {
+            if self.limits.reached(self.engine.steps(), &self.done) {
+                return Ok(Pause::Limit);
+            }
+            if self.engine.steps() >= target {
+                return Ok(Pause::Target);
+            }
+            if let Some(pause) = self.step()? {
+                return Ok(pause);
+            }
+        }
+    }
+
+    /// One update; or why there was none.
+    fn step(&mut self) -> Result<Option<Pause>, Event> {
+        let (began, waited) = (Instant::now(), self.reader.waited());
+        let batch = match self.pending.take() {
+            Some(batch) => batch,
+            None => {
+                let mut batch = Batch::default();
+                let events = &self.events;
+                let mut tell =
+                    |since: std::time::Duration| events.put(Event::Waiting { seconds: since.as_secs_f64() });
+                match self.reader.next(&mut batch, &mut tell)? {
+                    Next::Filled => batch,
+                    Next::Ended => return Ok(Some(Pause::Ended)),
+                    Next::Interrupted => return Ok(Some(Pause::Stopped)),
+                }
+            }
+        };
+        let progress = self.limits.progress(self.engine.steps(), &self.done);
+        let interrupt = &self.interrupt;
+        let outcome = self.engine.step(&batch, progress, &|| interrupt.is_raised());
+        let stats = match outcome {
+            Ok(StepOutcome::Done(stats)) => stats,
+            Ok(StepOutcome::Interrupted) => {
+                self.pending = Some(batch);
+                return Ok(Some(Pause::Stopped));
+            }
+            Err(error) => {
+                self.pending = Some(batch);
+                return Err(error.into());
+            }
+        };
+        self.done = self.reader.state().clone();
+        self.events.put(Event::Step {
+            step: self.engine.steps(),
+            loss: stats.loss,
+            grad_norm: stats.grad_norm,
+            lr: stats.lr,
+            tokens: self.done.tokens,
+            documents: self.done.documents,
+            epoch: self.done.sources[0].epoch(),
+            seconds: began.elapsed().as_secs_f64(),
+            data_wait_seconds: (self.reader.waited() - waited).as_secs_f64(),
+            stream_hash: self.done.hash.clone(),
+        });
+        Ok(None)
+    }
+
+    fn evaluate(&self, held_out: &HeldOut) -> Result<Event, Event> {
+        let options = self.engine.options();
+        let interrupt = &self.interrupt;
+        let mut nats = 0.0;
+        for batch in held_out.batches(options.micro_batch_size, options.sequence_length) {
+            match self.engine.evaluate(&batch, &|| interrupt.is_raised())? {
+                Some(sum) => nats += sum,
+                None => return Ok(Event::Paused { step: self.engine.steps(), reason: Pause::Stopped }),
+            }
+        }
+        Ok(Event::Eval { step: self.engine.steps(), nats, targets: held_out.targets().len() as u64 })
+    }
+
+    fn save(&self, dir: PathBuf) -> Result<Event, Event> {
+        self.engine.save(&dir)?;
+        Ok(Event::Saved { dir, step: self.engine.steps(), state: self.done.clone() })
+    }
+}

@@ -1,0 +1,359 @@
+//! What the engine promises: repeatable, exact accumulation, no change on failure, and a checkpoint that goes on.
+
+use candle_core::{Device as CandleDevice, Tensor};
+use candlewick_feed::{Batch, IGNORED};
+use candlewick_model::{Architecture, ModelConfig, Random, Transformer};
+use candlewick_train::{
+    Device, Engine, OptimizerOptions, Schedule, ScheduleKind, StepOutcome, StepStats, TrainOptions,
+};
+use std::cell::Cell;
+
+fn options(architecture: Architecture, tie_word_embeddings: bool) -> TrainOptions {
+    TrainOptions {
+        model: ModelConfig {
+            architecture,
+            hidden_size: 24,
+            intermediate_size: 40,
+            num_hidden_layers: 2,
+            num_attention_heads: 4,
+            num_key_value_heads: 2,
+            head_dim: 8,
+            rope_theta: 10_000.0,
+            rms_norm_eps: 1e-6,
+            tie_word_embeddings,
+            vocab_size: 50,
+            max_position_embeddings: 32,
+            bos_token_id: None,
+            eos_token_id: None,
+        },
+        sequence_length: 19,
+        micro_batch_size: 4,
+        global_batch_size: 4,
+        optimizer: OptimizerOptions {
+            lr: 1e-2,
+            betas: [0.9, 0.95],
+            eps: 1e-8,
+            weight_decay: 0.1,
+            clip_grad_norm: Some(1.0),
+        },
+        schedule: Schedule {
+            kind: ScheduleKind::Cosine,
+            warmup_steps: 2,
+            final_lr_ratio: 0.1,
+            decay_ratio: 0.2,
+        },
+        seed: 5,
+        device: Device::Cpu,
+        threads: Some(2),
+    }
+}
+
+fn qwen3() -> TrainOptions {
+    options(Architecture::Qwen3, true)
+}
+
+/// Batch number `at` of a stream of random ids; the last row is partly filling.
+fn batch(options: &TrainOptions, at: u64) -> Batch {
+    let mut random = Random::stream(at, "batch");
+    let (rows, length) = (options.global_batch_size, options.sequence_length);
+    let ids: Vec<u32> = (0..=rows * length).map(|_| (random.bits() % 50) as u32).collect();
+    let mut targets = ids[1..].to_vec();
+    let filled = targets.len() - 7;
+    targets[filled..].fill(IGNORED);
+    Batch {
+        inputs: ids[..rows * length].to_vec(),
+        targets,
+        rows,
+        sequence_length: length,
+        counted: filled as u64,
+    }
+}
+
+fn done(engine: &mut Engine, batch: &Batch, progress: f64) -> StepStats {
+    match engine.step(batch, progress, &|| false).unwrap() {
+        StepOutcome::Done(stats) => stats,
+        StepOutcome::Interrupted => panic!("nobody interrupted"),
+    }
+}
+
+fn values(engine: &Engine) -> Vec<Vec<f32>> {
+    let flat = |tensor: Tensor| tensor.flatten_all().unwrap().to_vec1().unwrap();
+    engine.parameters().iter().map(|parameter| flat(parameter.var.as_detached_tensor())).collect()
+}
+
+fn bits(engine: &Engine) -> Vec<Vec<u32>> {
+    values(engine).into_iter().map(|values| values.into_iter().map(f32::to_bits).collect()).collect()
+}
+
+#[test]
+fn the_written_out_step_has_the_loss_and_gradient_of_candles_autograd() {
+    for architecture in [Architecture::Qwen3, Architecture::Llama] {
+        for tied in [true, false] {
+            // Plain descent: with no moments, decay or clipping, AdamW's first step shows only signs. The norm and
+            // the direction of the update are checked through the gradient norm and the second loss instead.
+            let options = options(architecture, tied);
+            let mut engine = Engine::new(&options).unwrap();
+            let oracle = Transformer::new(options.model.clone(), options.seed, &CandleDevice::Cpu).unwrap();
+            let batch = batch(&options, 1);
+            let ids =
+                Tensor::from_slice(&batch.inputs, (batch.rows, batch.sequence_length), &CandleDevice::Cpu)
+                    .unwrap();
+            let scale = 1.0 / batch.counted as f64;
+            let loss = oracle.loss(&ids, &batch.targets, scale).unwrap();
+            let grads = loss.scaled.backward().unwrap();
+            let squares = oracle.parameters().iter().map(|parameter| {
+                let grad = grads.get(parameter.var.as_tensor()).unwrap();
+                f64::from(grad.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap())
+            });
+            let norm = squares.sum::<f64>().sqrt();
+            let nats = engine.evaluate(&batch, &|| false).unwrap().unwrap();
+            let stats = done(&mut engine, &batch, 0.0);
+            assert!(
+                (stats.loss - loss.nats * scale).abs() < 1e-6,
+                "{} for {}",
+                stats.loss,
+                loss.nats * scale
+            );
+            assert!((stats.grad_norm / norm - 1.0).abs() < 1e-5, "{} for {norm}", stats.grad_norm);
+            assert!((nats - loss.nats).abs() < 1e-4, "{nats} for {}", loss.nats);
+
+            // The first update of every value, from candle's gradient by AdamW's formula written down once more.
+            let lr = options.optimizer.lr * options.schedule.factor(0, 0.0);
+            let clip = (1.0 / (norm + 1e-6)).min(1.0);
+            for (parameter, updated) in oracle.parameters().iter().zip(values(&engine)) {
+                let grad = grads
+                    .get(parameter.var.as_tensor())
+                    .unwrap()
+                    .flatten_all()
+                    .unwrap()
+                    .to_vec1::<f32>()
+                    .unwrap();
+                let before =
+                    parameter.var.as_detached_tensor().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                let decay = if parameter.spec.shape.len() == 2 { 0.1 } else { 0.0 };
+                for ((before, after), grad) in before.into_iter().zip(updated).zip(grad) {
+                    let g = f64::from(grad) * clip;
+                    let expected = f64::from(before) * (1.0 - lr * decay) - lr * g / (g.abs() + 1e-8);
+                    // Below this the sign of a gradient is a matter of rounding.
+                    if grad.abs() > 1e-5 || grad == 0.0 {
+                        assert!(
+                            (f64::from(after) - expected).abs() < 1e-5,
+                            "{}: {after} for {expected}",
+                            parameter.spec.name
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_few_steps_on_one_batch_lower_the_loss() {
+    let mut engine = Engine::new(&qwen3()).unwrap();
+    let batch = batch(&qwen3(), 1);
+    let losses: Vec<f64> = (0..5).map(|_| done(&mut engine, &batch, 0.0).loss).collect();
+    assert!((losses[0] - 50f64.ln()).abs() < 0.1, "{losses:?}");
+    assert!(losses.windows(2).all(|pair| pair[1] < pair[0]), "{losses:?}");
+    assert_eq!(engine.steps(), 5);
+}
+
+#[test]
+fn accumulating_four_micro_batches_is_one_large_batch() {
+    let run = |micro_batch_size| {
+        let options = TrainOptions { micro_batch_size, ..qwen3() };
+        let mut engine = Engine::new(&options).unwrap();
+        let stats: Vec<StepStats> = (0..3).map(|at| done(&mut engine, &batch(&options, at), 0.0)).collect();
+        (stats, values(&engine))
+    };
+    let (whole, whole_values) = run(4);
+    for micro_batch_size in [1, 3] {
+        let (parts, parts_values) = run(micro_batch_size);
+        for (whole, part) in whole.iter().zip(&parts) {
+            assert!((whole.loss - part.loss).abs() < 1e-5 && whole.lr == part.lr);
+            assert!((whole.grad_norm / part.grad_norm - 1.0).abs() < 1e-4);
+        }
+        // A gradient near zero may change sign by rounding, and AdamW then moves by up to 2·lr; the rest agree.
+        let pairs = whole_values.iter().flatten().zip(parts_values.iter().flatten());
+        let differing = pairs.filter(|(a, b)| (*a - *b).abs() > 1e-4).count();
+        assert!(differing * 200 < whole_values.iter().map(Vec::len).sum::<usize>(), "{differing}");
+    }
+}
+
+#[test]
+fn a_seed_and_a_number_of_threads_repeat_bitwise() {
+    let run = |seed, threads| {
+        let options = TrainOptions { seed, threads: Some(threads), ..qwen3() };
+        let mut engine = Engine::new(&options).unwrap();
+        let losses: Vec<u64> =
+            (0..4).map(|at| done(&mut engine, &batch(&options, at), 0.1).loss.to_bits()).collect();
+        (losses, bits(&engine))
+    };
+    assert_eq!(run(5, 2), run(5, 2));
+    assert_eq!(run(5, 1), run(5, 1));
+    assert_ne!(run(5, 2), run(6, 2));
+}
+
+#[test]
+fn going_on_from_a_checkpoint_equals_never_having_stopped_bitwise() {
+    let options = TrainOptions { micro_batch_size: 2, ..options(Architecture::Llama, false) };
+    let steps = |engine: &mut Engine, range: std::ops::Range<u64>| -> Vec<StepStats> {
+        range.map(|at| done(engine, &batch(&options, at), at as f64 / 6.0)).collect()
+    };
+    let mut straight = Engine::new(&options).unwrap();
+    let all = steps(&mut straight, 0..6);
+
+    let mut interrupted = Engine::new(&options).unwrap();
+    steps(&mut interrupted, 0..2);
+    for stop in [2, 4] {
+        let directory = tempfile::tempdir().unwrap();
+        interrupted.save(directory.path()).unwrap();
+        // Another seed: everything must come from the files.
+        interrupted = Engine::new(&TrainOptions { seed: 99, ..options.clone() }).unwrap();
+        interrupted.load(directory.path()).unwrap();
+        assert_eq!(interrupted.steps(), stop);
+        assert_eq!(steps(&mut interrupted, stop..stop + 2), all[stop as usize..stop as usize + 2]);
+    }
+    assert_eq!(bits(&interrupted), bits(&straight));
+}
+
+#[test]
+fn saving_twice_writes_the_same_bytes() {
+    let mut engine = Engine::new(&qwen3()).unwrap();
+    done(&mut engine, &batch(&qwen3(), 0), 0.0);
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    engine.save(first.path()).unwrap();
+    engine.save(second.path()).unwrap();
+    for file in ["model.safetensors", "optimizer.safetensors", "config.json"] {
+        let read = |directory: &tempfile::TempDir| std::fs::read(directory.path().join(file)).unwrap();
+        assert!(read(&first) == read(&second), "{file}");
+    }
+}
+
+#[test]
+fn an_interruption_at_any_poll_changes_nothing() {
+    let options = TrainOptions { micro_batch_size: 1, ..qwen3() };
+    let mut engine = Engine::new(&options).unwrap();
+    let batch = batch(&options, 0);
+    let before = bits(&engine);
+    for polls in 0..5 {
+        let left = Cell::new(polls);
+        let interrupted = || left.replace(left.get() - 1) == 0;
+        assert_eq!(engine.step(&batch, 0.0, &interrupted).unwrap(), StepOutcome::Interrupted);
+        assert_eq!((bits(&engine), engine.steps()), (before.clone(), 0));
+    }
+    let asked = Cell::new(0);
+    assert_eq!(engine.evaluate(&batch, &|| asked.replace(asked.get() + 1) == 2).unwrap(), None);
+    // What is left of the abandoned steps does not leak into the next.
+    let stats = done(&mut engine, &batch, 0.0);
+    let mut fresh = Engine::new(&options).unwrap();
+    assert_eq!(done(&mut fresh, &batch, 0.0), stats);
+    assert_eq!(bits(&fresh), bits(&engine));
+}
+
+#[test]
+fn a_poisoned_weight_is_divergence_and_changes_nothing() {
+    let mut engine = Engine::new(&qwen3()).unwrap();
+    let batch = batch(&qwen3(), 0);
+    done(&mut engine, &batch, 0.0);
+    for poison in [f32::NAN, f32::INFINITY] {
+        let var = engine.parameters().get("model.layers.1.mlp.up_proj.weight").unwrap().clone();
+        let before = var.as_detached_tensor().copy().unwrap();
+        var.set(&before.affine(0.0, 0.0).unwrap().affine(1.0, f64::from(poison)).unwrap()).unwrap();
+        let poisoned = bits(&engine);
+        let error = engine.step(&batch, 0.0, &|| false).unwrap_err();
+        assert_eq!(error.code, "DIVERGED");
+        assert!(error.message.contains("step 2") && error.hint.contains("lr"), "{error:?}");
+        assert_eq!((bits(&engine), engine.steps()), (poisoned, 1));
+        var.set(&before).unwrap();
+        // Nothing is left of it in buffers or moments.
+        done(&mut Engine::new(&qwen3()).unwrap(), &batch, 0.0);
+    }
+    let stats = done(&mut engine, &batch, 0.0);
+    assert!(stats.loss.is_finite() && stats.grad_norm.is_finite());
+}
+
+#[test]
+fn norms_do_not_decay_and_matrices_do() {
+    // Without a learning signal only decay moves a weight; lr is what multiplies it.
+    let mut options = qwen3();
+    options.optimizer.weight_decay = 0.5;
+    let mut decayed = Engine::new(&options).unwrap();
+    options.optimizer.weight_decay = 0.0;
+    let mut plain = Engine::new(&options).unwrap();
+    let before = values(&plain);
+    let batch = batch(&options, 0);
+    let lr = done(&mut plain, &batch, 0.0).lr as f32;
+    done(&mut decayed, &batch, 0.0);
+    let names: Vec<_> = plain.parameters().iter().map(|parameter| parameter.spec.clone()).collect();
+    for (at, spec) in names.iter().enumerate() {
+        let factor = if spec.name.contains("norm") { 0.0 } else { 0.5 };
+        for ((without, with), before) in values(&plain)[at].iter().zip(&values(&decayed)[at]).zip(&before[at])
+        {
+            assert!((without - with - lr * factor * before).abs() < 1e-7, "{}", spec.name);
+        }
+    }
+}
+
+#[test]
+fn damaged_and_foreign_checkpoints_are_refused_and_change_nothing() {
+    let mut engine = Engine::new(&qwen3()).unwrap();
+    let saved = tempfile::tempdir().unwrap();
+    engine.save(saved.path()).unwrap();
+    done(&mut engine, &batch(&qwen3(), 0), 0.0);
+    let before = bits(&engine);
+
+    for file in ["model.safetensors", "optimizer.safetensors"] {
+        let intact = std::fs::read(saved.path().join(file)).unwrap();
+        for cut in [0, 5, 100, intact.len() - 1] {
+            std::fs::write(saved.path().join(file), &intact[..cut]).unwrap();
+            let error = engine.load(saved.path()).unwrap_err();
+            assert!(error.code == "CHECKPOINT_CORRUPT" && error.message.contains(file), "{error:?}");
+        }
+        std::fs::remove_file(saved.path().join(file)).unwrap();
+        assert_eq!(engine.load(saved.path()).unwrap_err().code, "CHECKPOINT_CORRUPT");
+        std::fs::write(saved.path().join(file), &intact).unwrap();
+    }
+    let other = Engine::new(&options(Architecture::Llama, true)).unwrap();
+    let foreign = tempfile::tempdir().unwrap();
+    other.save(foreign.path()).unwrap();
+    assert_eq!(engine.load(foreign.path()).unwrap_err().code, "CHECKPOINT_CORRUPT");
+    assert_eq!((bits(&engine), engine.steps()), (before, 1));
+    engine.load(saved.path()).unwrap();
+    assert_eq!(engine.steps(), 0);
+}
+
+#[test]
+fn bad_options_name_their_key() {
+    let cases: [(&str, fn(&mut TrainOptions)); 8] = [
+        ("sequence_length", |options| options.sequence_length = 33),
+        ("micro_batch_size", |options| options.micro_batch_size = 0),
+        ("global_batch_size", |options| options.global_batch_size = 0),
+        ("num_key_value_heads", |options| options.model.num_key_value_heads = 3),
+        ("lr", |options| options.optimizer.lr = f64::NAN),
+        ("betas", |options| options.optimizer.betas = [0.9, 1.0]),
+        ("clip_grad_norm", |options| options.optimizer.clip_grad_norm = Some(0.0)),
+        ("final_lr_ratio", |options| options.schedule.final_lr_ratio = -0.1),
+    ];
+    for (key, change) in cases {
+        let mut options = qwen3();
+        change(&mut options);
+        let error = Engine::new(&options).unwrap_err();
+        assert_eq!(error.code, "CONFIG_INVALID");
+        assert!(error.message.contains(key) && error.hint.contains(key), "{error:?}");
+    }
+}
+
+#[test]
+fn a_token_beyond_the_vocabulary_is_refused() {
+    let mut engine = Engine::new(&qwen3()).unwrap();
+    let good = batch(&qwen3(), 0);
+    let mut bad_input = good.clone();
+    bad_input.inputs[3] = 50;
+    let mut bad_target = good;
+    bad_target.targets[3] = 50;
+    for bad in [bad_input, bad_target] {
+        assert_eq!(engine.step(&bad, 0.0, &|| false).unwrap_err().code, "TOKENIZER_MISMATCH");
+        assert_eq!(engine.evaluate(&bad, &|| false).unwrap_err().code, "TOKENIZER_MISMATCH");
+    }
+}

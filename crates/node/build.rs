@@ -1,3 +1,5 @@
+//! Links the binding the way the platform wants it.
+
 fn main() {
     napi_build::setup();
 }

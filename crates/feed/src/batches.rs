@@ -1,7 +1,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -11,7 +11,7 @@ use crossbeam_channel::Receiver;
 
 use crate::{
     Batch, FeedError, IGNORED, SourceState, StreamState,
-    feed::BatchShape,
+    feed::{BatchShape, Failure},
     pack::Marker,
     ring::{Consumer, Wait, Waker},
     state::roll,
@@ -60,7 +60,7 @@ impl Interrupt {
 pub struct BatchReader {
     ring: Consumer,
     markers: Receiver<Marker>,
-    failure: Arc<Mutex<Option<FeedError>>>,
+    failure: Failure,
     interrupt: Interrupt,
     shape: BatchShape,
     end_of_text: u32,
@@ -81,7 +81,7 @@ impl BatchReader {
     pub(crate) fn new(
         ring: Consumer,
         markers: Receiver<Marker>,
-        failure: Arc<Mutex<Option<FeedError>>>,
+        failure: Failure,
         shape: BatchShape,
         end_of_text: u32,
         state: StreamState,

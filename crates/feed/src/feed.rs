@@ -18,7 +18,7 @@ use crate::{
     order::{OPEN_FILES, Plan},
     pack::{Documents as EncodedDocuments, PackStart, pack},
     reader::{Begin, Document, Reader, ReaderOptions, Window},
-    ring::ring,
+    ring::{Waker, ring},
     state::HASH_START,
 };
 
@@ -93,9 +93,32 @@ pub struct FeedOptions {
 
 /// A running stream. Dropping it, or [`close`](Self::close), ends its threads.
 pub struct Feed {
-    inboxes: Vec<Arc<Inbox>>,
+    stopper: Stopper,
     threads: Vec<JoinHandle<()>>,
     gauge: Arc<Gauge>,
+}
+
+/// Stops a feed from another thread, without waiting for it.
+#[derive(Clone, Default)]
+pub struct Stopper {
+    inboxes: Vec<Arc<Inbox>>,
+    ring: Option<(Waker, Failure)>,
+}
+
+/// Why a stream of tokens ended, if not at its end.
+pub(crate) type Failure = Arc<Mutex<Option<FeedError>>>;
+
+impl Stopper {
+    /// Whoever waits for documents or batches gets the error `ABORTED`; the feed's threads end.
+    pub fn stop(&self) {
+        for inbox in &self.inboxes {
+            inbox.fail(FeedError::closed());
+        }
+        if let Some((ring, failure)) = &self.ring {
+            failure.lock().expect("no thread panics while it holds this").get_or_insert_with(FeedError::closed);
+            ring.abandon();
+        }
+    }
 }
 
 /// The documents of a feed, in its order, without tokens.
@@ -209,12 +232,15 @@ impl Feed {
         let (mut producer, consumer) = ring((2 * shape.rows * shape.sequence_length + 1).max(1 << 17));
         feed.gauge.add_tokens(producer.capacity());
         let (marker_sender, markers) = unbounded();
-        let failure = Arc::new(Mutex::new(None));
+        let failure = Failure::default();
+        feed.stopper.ring = Some((consumer.waker(), failure.clone()));
         let (told, gauge) = (failure.clone(), feed.gauge.clone());
         feed.spawn("pack", move || {
             let ended = pack(sources, start, &mut producer, &marker_sender, &gauge);
             // Told before the producer goes, so that whoever sees the end also sees why.
-            *told.lock().expect("no thread panics while it holds this") = ended.err();
+            if let Err(error) = ended {
+                told.lock().expect("no thread panics while it holds this").get_or_insert(error);
+            }
         });
         // The first token of the stream, or of the resumed one, enters its document again.
         let state = StreamState { started: state.started.saturating_sub(1), ..state };
@@ -226,11 +252,14 @@ impl Feed {
         &self.gauge
     }
 
-    /// Ends the feed and waits for its threads. The reading end must be gone, or it is waited for.
+    /// A handle that stops this feed from another thread.
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Ends the feed and waits for its threads.
     pub fn close(&mut self) {
-        for inbox in &self.inboxes {
-            inbox.fail(FeedError::closed());
-        }
+        self.stopper.stop();
         for thread in self.threads.drain(..) {
             // A panic of a thread was reported where it happened.
             let _ = thread.join();
@@ -238,7 +267,7 @@ impl Feed {
     }
 
     fn empty() -> Self {
-        Self { inboxes: Vec::new(), threads: Vec::new(), gauge: Arc::default() }
+        Self { stopper: Stopper::default(), threads: Vec::new(), gauge: Arc::default() }
     }
 
     fn start_reader(
@@ -250,7 +279,7 @@ impl Feed {
     ) -> Receiver<Result<Window, FeedError>> {
         let shuffled = options.order == OrderKind::Shuffled;
         let inbox = Arc::new(Inbox::new(self.gauge.clone()));
-        self.inboxes.push(inbox.clone());
+        self.stopper.inboxes.push(inbox.clone());
         // One full window may wait while another drains; in file order a window is only a frame.
         let (sender, windows) = bounded(if shuffled { 0 } else { 4 });
         let repeats = source.on_exhausted == OnExhausted::Repeat && options.sources.len() > 1;

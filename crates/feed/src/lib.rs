@@ -24,6 +24,8 @@ pub mod frame;
 #[cfg(not(loom))]
 mod gauge;
 #[cfg(not(loom))]
+mod held_out;
+#[cfg(not(loom))]
 mod link;
 #[cfg(not(loom))]
 mod mix;
@@ -41,8 +43,9 @@ pub use {
     batch::{Batch, IGNORED},
     batches::{BatchReader, Interrupt, Next},
     error::FeedError,
-    feed::{BatchShape, Documents, Feed, FeedOptions, OrderKind, SourceOptions},
+    feed::{BatchShape, Documents, Feed, FeedOptions, OrderKind, SourceOptions, Stopper},
     gauge::Gauge,
+    held_out::HeldOut,
     link::{Link, Message},
     mix::OnExhausted,
     reader::{Document, HeldOutEnd},

@@ -1,1 +1,24 @@
-//! candlewick-node
+//! The binding: thin classes over the other crates, and the only code that knows Node.
+//!
+//! Nothing here blocks JavaScript's thread. What takes time runs on a [`worker::Worker`]'s thread and settles a
+//! [`promise::Promise`]; what has to be waited for is pulled through one. Errors cross as JSON in the error's reason
+//! ([`failure::Failure`]) and become classes again in `src/native`.
+#![allow(unreachable_pub, reason = "napi exports what is pub, in whatever module it stands")]
+
+mod failure;
+mod feed;
+mod held_out;
+mod link;
+mod model;
+mod promise;
+mod tokenizer;
+mod trainer;
+mod worker;
+
+use napi_derive::napi;
+
+/// Version of this binary; the same as the package's.
+#[napi]
+pub fn version() -> String {
+    env!("CARGO_PKG_VERSION").into()
+}

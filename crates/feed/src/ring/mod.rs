@@ -54,7 +54,7 @@ pub struct Consumer {
     seen_tail: usize,
 }
 
-/// Wakes a waiting consumer, so that it looks at its interrupt flag.
+/// Reaches both ends from a third thread: wakes the consumer, so that it looks at its interrupt flag, or ends both.
 #[derive(Clone)]
 pub struct Waker {
     shared: Arc<Shared>,
@@ -207,5 +207,11 @@ impl Waker {
     /// Ends the consumer's current wait, or its next one if it does not wait now.
     pub fn wake(&self) {
         self.shared.readable.call();
+    }
+
+    /// Makes every push fail from now on, as if the consumer were gone.
+    pub fn abandon(&self) {
+        self.shared.abandoned.store(true, Ordering::Release);
+        self.shared.writable.wake();
     }
 }

@@ -1,0 +1,200 @@
+use std::sync::Arc;
+
+use candlewick_feed::{Batch, BatchReader, Documents, Feed, FeedOptions, Gauge, Next, Stopper};
+use napi::{
+    Env,
+    bindgen_prelude::{ClassInstance, Object, Uint32Array},
+};
+use napi_derive::napi;
+use serde_json::json;
+
+use crate::{failure::Failure, link::NativeLink, promise::Promise, tokenizer::NativeTokenizer, worker::Worker};
+
+/// A batch as JavaScript sees it.
+#[napi(object)]
+pub struct NativeBatch {
+    /// Token ids, row-major.
+    pub inputs: Uint32Array,
+    /// The tokens that follow them; `0xFFFFFFFF` past the end of a finite stream.
+    pub targets: Uint32Array,
+    /// Targets that count.
+    pub counted: f64,
+    /// Resumes after this batch.
+    pub state: String,
+    /// Rolling hash, 16 hexadecimal digits.
+    pub hash: String,
+}
+
+/// What a feed's thread owns. `reading` is gone once a trainer has taken it.
+pub(crate) struct Running {
+    reading: Option<Reading>,
+    feed: Feed,
+}
+
+enum Reading {
+    Documents(Documents),
+    Batches(Box<BatchReader>),
+}
+
+/// Order, window, tokenizing and packing over links.
+#[napi]
+pub struct NativeFeed {
+    worker: Worker<Running>,
+    stopper: Stopper,
+    gauge: Arc<Gauge>,
+}
+
+#[napi]
+impl NativeFeed {
+    /// Starts a feed; with `batches` in the options it gives batches, else documents.
+    #[napi(constructor)]
+    pub fn new(
+        options: String,
+        links: Vec<ClassInstance<NativeLink>>,
+        tokenizer: Option<ClassInstance<NativeTokenizer>>,
+    ) -> napi::Result<Self> {
+        let options: FeedOptions = serde_json::from_str(&options).map_err(Failure::from)?;
+        let links: Vec<_> = links.iter().map(|link| link.link()).collect();
+        let (feed, reading) = match (&options.batches, tokenizer) {
+            (Some(_), Some(tokenizer)) => {
+                let (feed, batches) =
+                    Feed::batches(&options, &links, tokenizer.tokenizer()).map_err(Failure::from)?;
+                (feed, Reading::Batches(Box::new(batches)))
+            }
+            (Some(_), None) => return Err(Failure::internal("a feed of batches needs a tokenizer").into()),
+            (None, _) => {
+                let (feed, documents) = Feed::documents(&options, &links).map_err(Failure::from)?;
+                (feed, Reading::Documents(documents))
+            }
+        };
+        let (stopper, gauge) = (feed.stopper(), feed.gauge().clone());
+        let worker = Worker::start("feed", Running { reading: Some(reading), feed });
+        Ok(Self { worker, stopper, gauge })
+    }
+
+    /// Up to `max` documents, at least one; null at the end.
+    #[napi(ts_return_type = "Promise<string[] | null>")]
+    pub fn next_documents<'e>(&self, env: &'e Env, max: u32) -> napi::Result<Object<'e>> {
+        let (promise, object) = Promise::<Option<Vec<String>>>::new(env)?;
+        self.run(promise, move |running, promise| {
+            promise.settle(running.documents().and_then(|documents| {
+                let texts: Vec<String> = documents
+                    .take(max.max(1) as usize)?
+                    .iter()
+                    .map(|document| String::from_utf8_lossy(document.bytes()).into_owned())
+                    .collect();
+                Ok(Some(texts).filter(|texts| !texts.is_empty()))
+            }));
+        });
+        Ok(object)
+    }
+
+    /// The next batch; null at the end.
+    #[napi(ts_return_type = "Promise<NativeBatch | null>")]
+    pub fn next_batch<'e>(&self, env: &'e Env) -> napi::Result<Object<'e>> {
+        let (promise, object) = Promise::<Option<NativeBatch>>::new(env)?;
+        self.run(promise, move |running, promise| {
+            promise.settle_with(running.next_batch(), |batch| {
+                batch.map(|(batch, state, hash)| NativeBatch {
+                    counted: batch.counted as f64,
+                    inputs: batch.inputs.into(),
+                    targets: batch.targets.into(),
+                    state,
+                    hash,
+                })
+            });
+        });
+        Ok(object)
+    }
+
+    /// JSON: what the feed holds and has read.
+    #[napi]
+    pub fn stats(&self) -> String {
+        let gauge = &self.gauge;
+        json!({
+            "text_bytes": gauge.text_bytes(),
+            "text_bytes_peak": gauge.text_bytes_peak(),
+            "token_bytes": gauge.token_bytes(),
+            "rows_read": gauge.rows_read(),
+            "bytes_read": gauge.bytes_read(),
+        })
+        .to_string()
+    }
+
+    /// Ends the feed; settles when its threads are gone.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn close<'e>(&mut self, env: &'e Env) -> napi::Result<Object<'e>> {
+        let (promise, object) = Promise::<()>::new(env)?;
+        self.stopper.stop();
+        self.run(promise, |running, promise| {
+            running.reading = None;
+            running.feed.close();
+            promise.settle(Ok(()));
+        });
+        self.worker.close();
+        Ok(object)
+    }
+
+    /// Runs a job on the feed's thread; a closed feed settles the promise at once.
+    pub(crate) fn run<T: napi::bindgen_prelude::ToNapiValue + 'static>(
+        &self,
+        promise: Promise<T>,
+        job: impl FnOnce(&mut Running, Promise<T>) + Send + 'static,
+    ) {
+        // The promise travels in a slot, so that it can be settled here when the worker does not take the job.
+        let slot = Arc::new(std::sync::Mutex::new(Some(promise)));
+        let travelling = slot.clone();
+        let take = |slot: &std::sync::Mutex<Option<Promise<T>>>| slot.lock().expect("nobody panics here").take();
+        let accepted = self.worker.run(move |running| {
+            if let Some(promise) = take(&travelling) {
+                job(running, promise);
+            }
+        });
+        if !accepted && let Some(promise) = take(&slot) {
+            promise.reject(Failure::closed("the feed"));
+        }
+    }
+}
+
+impl Drop for NativeFeed {
+    fn drop(&mut self) {
+        self.stopper.stop();
+    }
+}
+
+impl Running {
+    /// The documents of a feed of documents.
+    pub(crate) fn documents(&mut self) -> Result<&mut Documents, Failure> {
+        match &mut self.reading {
+            Some(Reading::Documents(documents)) => Ok(documents),
+            Some(Reading::Batches(_)) => Err(Failure::internal("this feed gives batches, not documents")),
+            None => Err(Failure::closed("the feed")),
+        }
+    }
+
+    /// Hands the reading end to a trainer.
+    pub(crate) fn take_batches(&mut self) -> Result<BatchReader, Failure> {
+        match self.reading.take() {
+            Some(Reading::Batches(reader)) => Ok(*reader),
+            other => {
+                self.reading = other;
+                Err(Failure::internal("this feed gives no batches, or a trainer has them already"))
+            }
+        }
+    }
+
+    fn next_batch(&mut self) -> Result<Option<(Batch, String, String)>, Failure> {
+        let Some(Reading::Batches(reader)) = &mut self.reading else {
+            return Err(Failure::internal("this feed gives no batches, or a trainer reads them"));
+        };
+        let mut batch = Batch::default();
+        match reader.next(&mut batch, &mut |_| ())? {
+            Next::Filled => {
+                let state = reader.state();
+                Ok(Some((batch, serde_json::to_string(state)?, state.hash.clone())))
+            }
+            Next::Ended => Ok(None),
+            Next::Interrupted => Err(Failure::closed("the feed")),
+        }
+    }
+}

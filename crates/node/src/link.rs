@@ -1,0 +1,104 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use candlewick_feed::{FeedError, Link};
+use napi::{
+    Env,
+    bindgen_prelude::{Object, Uint8Array},
+};
+use napi_derive::napi;
+use serde_json::Value;
+
+use crate::{
+    failure::Failure,
+    promise::{Promise, Waiting},
+};
+
+/// One streamer process: its frames come in here, requests to it come out.
+#[napi]
+pub struct NativeLink {
+    link: Link,
+    closed: Arc<AtomicBool>,
+    writes: Waiting<Option<String>>,
+}
+
+#[napi]
+impl NativeLink {
+    /// A link to a streamer that has sent nothing yet.
+    #[napi(constructor)]
+    #[allow(clippy::new_without_default, reason = "only JavaScript makes one")]
+    pub fn new() -> Self {
+        let link = Link::new();
+        let writes: Waiting<Option<String>> = Waiting::new();
+        let (requested, waiting) = (link.clone(), writes.clone());
+        link.on_request(move || waiting.offer(|| requests(&requested).map(Some)));
+        Self { link, closed: Arc::default(), writes }
+    }
+
+    /// Takes bytes from the streamer's pipe; returns its control messages as a JSON array, or null.
+    #[napi]
+    pub fn push(&self, chunk: Uint8Array) -> napi::Result<Option<String>> {
+        let messages = self.link.push(&chunk).map_err(Failure::from)?;
+        if messages.is_empty() {
+            return Ok(None);
+        }
+        let mut all = Vec::new();
+        for message in messages {
+            match serde_json::from_slice(&message.json) {
+                Ok(Value::Object(mut object)) => {
+                    object.insert("kind".into(), message.kind.name().into());
+                    all.push(Value::Object(object));
+                }
+                _ => {
+                    return Err(Failure::from(FeedError::new(
+                        "PROTOCOL_VIOLATION",
+                        format!("a {} frame carries no JSON object", message.kind.name()),
+                        "the streamer and this version of candlewick do not match; reinstall candlewick",
+                    ))
+                    .into());
+                }
+            }
+        }
+        Ok(Some(Value::Array(all).to_string()))
+    }
+
+    /// Lines to write to the streamer's standard input; null once closed.
+    #[napi(ts_return_type = "Promise<string | null>")]
+    pub fn next_writes<'e>(&self, env: &'e Env) -> napi::Result<Object<'e>> {
+        let (promise, object) = Promise::new(env)?;
+        let closed = self.closed.load(Ordering::SeqCst);
+        self.writes.wait(promise, || if closed { Some(None) } else { requests(&self.link).map(Some) });
+        Ok(object)
+    }
+
+    /// The streamer was started anew: what it still owed is requested again.
+    #[napi]
+    pub fn restart(&self) {
+        self.link.restart();
+    }
+
+    /// Ends every feed on this link with an error.
+    #[napi]
+    pub fn fail(&self, code: String, message: String, hint: String) {
+        self.link.fail(FeedError { code, message, hint });
+    }
+
+    /// Ends `nextWrites` and every feed on this link.
+    #[napi]
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        let Failure { code, message, hint } = Failure::closed("the corpus");
+        self.link.fail(FeedError { code, message, hint });
+        self.writes.offer(|| Some(None));
+    }
+
+    pub(crate) fn link(&self) -> Link {
+        self.link.clone()
+    }
+}
+
+fn requests(link: &Link) -> Option<String> {
+    Some(link.take_requests()).filter(|lines| !lines.is_empty())
+}

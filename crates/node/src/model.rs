@@ -1,0 +1,165 @@
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use candlewick_model::{Generator, GeneratorOptions, Transformer};
+use candlewick_tokenizer::{StreamDecoder, Tokenizer};
+use napi::{Env, bindgen_prelude::Object};
+use napi_derive::napi;
+use serde::Deserialize;
+
+use crate::{failure::Failure, promise::Promise, worker::Worker};
+
+/// A model for generation.
+#[napi]
+pub struct NativeModel {
+    loaded: Option<Arc<Loaded>>,
+}
+
+struct Loaded {
+    transformer: Transformer,
+    tokenizer: Tokenizer,
+    end_of_text: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sampling {
+    max_tokens: u64,
+    temperature: f64,
+    top_k: Option<usize>,
+    top_p: Option<f64>,
+    seed: u64,
+}
+
+/// Loads a directory with `model.safetensors` and `config.json`. The tokenizer lies beside them, or is the run's.
+#[napi(ts_return_type = "Promise<NativeModel>")]
+pub fn load_model(env: &Env, dir: String, device: String) -> napi::Result<Object<'_>> {
+    let (promise, object) = Promise::<NativeModel>::new(env)?;
+    let load = move || {
+        if device == "cuda" {
+            return Err(Failure {
+                code: "CUDA_UNAVAILABLE".into(),
+                message: "this build of candlewick has no CUDA".into(),
+                hint: "generate with the device cpu; CUDA comes with a later release".into(),
+            });
+        }
+        let dir = Path::new(&dir);
+        let tokenizer = Tokenizer::from_path(&tokenizer_of(dir)?)?;
+        let (end_of_text, _) = tokenizer.eos_token()?;
+        let transformer = Transformer::load(dir, &candle_core::Device::Cpu)?;
+        let (ids, rows) = (tokenizer.vocab_size(), transformer.config().vocab_size);
+        if ids > rows {
+            return Err(Failure {
+                code: "TOKENIZER_MISMATCH".into(),
+                message: format!("the tokenizer has {ids} tokens, the model only {rows}"),
+                hint: "use the tokenizer that the model was trained with".into(),
+            });
+        }
+        Ok(Arc::new(Loaded { transformer, tokenizer, end_of_text }))
+    };
+    let body = move || promise.settle_with(load(), |loaded| NativeModel { loaded: Some(loaded) });
+    std::thread::Builder::new().name("load".into()).spawn(body).expect("the operating system starts a thread");
+    Ok(object)
+}
+
+fn tokenizer_of(dir: &Path) -> Result<PathBuf, Failure> {
+    let run = dir.parent().and_then(Path::parent);
+    let places = [Some(dir.to_path_buf()), Some(dir.join("tokenizer")), run.map(|run| run.join("tokenizer"))];
+    places.into_iter().flatten().find(|place| place.join("tokenizer.json").is_file()).ok_or_else(|| Failure {
+        code: "TOKENIZER_INVALID".into(),
+        message: format!("there is no tokenizer.json for the model in {}", dir.display()),
+        hint: "put the tokenizer's files beside the model".into(),
+    })
+}
+
+#[napi]
+impl NativeModel {
+    /// Continues a prompt; options are JSON.
+    #[napi]
+    pub fn generate(&self, prompt: String, options: String) -> napi::Result<NativeGeneration> {
+        let loaded = self.loaded.clone().ok_or_else(|| Failure::closed("the model"))?;
+        let sampling: Sampling = serde_json::from_str(&options).map_err(Failure::from)?;
+        let mut ids = Vec::new();
+        loaded.tokenizer.encode(&prompt, &mut ids);
+        if ids.is_empty() {
+            ids.push(loaded.end_of_text);
+        }
+        let options = GeneratorOptions {
+            temperature: sampling.temperature,
+            top_k: sampling.top_k,
+            top_p: sampling.top_p,
+            seed: sampling.seed,
+            vocabulary: loaded.tokenizer.vocab_size(),
+        };
+        let generator = Generator::new(&loaded.transformer, &ids, options).map_err(Failure::from)?;
+        let decoder = loaded.tokenizer.stream_decoder();
+        let end_of_text = loaded.end_of_text;
+        let writing = Writing { generator, decoder, end_of_text, left: sampling.max_tokens, _loaded: loaded };
+        Ok(NativeGeneration { worker: Worker::start("generate", writing), cancelled: Arc::default() })
+    }
+
+    /// Lets go of the model; settles at once.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn close<'e>(&mut self, env: &'e Env) -> napi::Result<Object<'e>> {
+        let (promise, object) = Promise::<()>::new(env)?;
+        self.loaded = None;
+        promise.settle(Ok(()));
+        Ok(object)
+    }
+}
+
+struct Writing {
+    generator: Generator,
+    decoder: StreamDecoder,
+    end_of_text: u32,
+    left: u64,
+    _loaded: Arc<Loaded>,
+}
+
+/// A text that is being continued, piece by piece.
+#[napi]
+pub struct NativeGeneration {
+    worker: Worker<Writing>,
+    cancelled: Arc<AtomicBool>,
+}
+
+#[napi]
+impl NativeGeneration {
+    /// The next piece, complete characters only; null at the end.
+    #[napi(ts_return_type = "Promise<string | null>")]
+    pub fn next<'e>(&self, env: &'e Env) -> napi::Result<Object<'e>> {
+        let (promise, object) = Promise::<Option<String>>::new(env)?;
+        let cancelled = self.cancelled.clone();
+        self.worker.run(move |writing| promise.settle(writing.next_piece(&cancelled)));
+        Ok(object)
+    }
+
+    /// Ends the text at the next token.
+    #[napi]
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Writing {
+    fn next_piece(&mut self, cancelled: &AtomicBool) -> Result<Option<String>, Failure> {
+        while self.left > 0 && !cancelled.load(Ordering::Relaxed) {
+            self.left -= 1;
+            let id = self.generator.next_id()?;
+            if id == self.end_of_text {
+                break;
+            }
+            let piece = self.decoder.push(id);
+            if !piece.is_empty() {
+                return Ok(Some(piece));
+            }
+        }
+        self.left = 0;
+        Ok(Some(self.decoder.finish()).filter(|rest| !rest.is_empty()))
+    }
+}

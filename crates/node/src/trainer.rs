@@ -1,0 +1,187 @@
+use std::{path::PathBuf, sync::Arc};
+
+use candlewick_model::ModelConfig;
+use candlewick_train::{Device, Events, Limits, OptimizerOptions, Schedule, TrainOptions, Trainer};
+use napi::{
+    Env,
+    bindgen_prelude::{ClassInstance, Object},
+};
+use napi_derive::napi;
+use serde::Deserialize;
+
+use crate::{
+    failure::Failure,
+    feed::NativeFeed,
+    held_out::NativeHeldOut,
+    promise::{Promise, Waiting},
+    tokenizer::NativeTokenizer,
+};
+
+/// Pulled at a time at most, when an offer comes before anybody said how many they want.
+const PULL: usize = 256;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TrainerJson {
+    model: ModelConfig,
+    sequence_length: usize,
+    micro_batch_size: usize,
+    global_batch_size: usize,
+    optimizer: OptimizerOptions,
+    schedule: Schedule,
+    limits: Limits,
+    threads: Option<usize>,
+    device: String,
+    seed: u64,
+    checkpoint: Option<PathBuf>,
+}
+
+/// A trainer on its own thread.
+#[napi]
+pub struct NativeTrainer {
+    trainer: Trainer,
+    events: Waiting<Vec<String>>,
+}
+
+/// Builds a trainer that reads a feed; the feed gives its batches away.
+#[napi(ts_return_type = "Promise<NativeTrainer>")]
+pub fn create_trainer<'e>(
+    env: &'e Env,
+    options: String,
+    feed: ClassInstance<NativeFeed>,
+    tokenizer: ClassInstance<NativeTokenizer>,
+) -> napi::Result<Object<'e>> {
+    let options: TrainerJson = serde_json::from_str(&options).map_err(Failure::from)?;
+    let mut model = options.model;
+    model.eos_token_id = Some(tokenizer.tokenizer().eos_token().map_err(Failure::from)?.0);
+    let train = TrainOptions {
+        model,
+        sequence_length: options.sequence_length,
+        micro_batch_size: options.micro_batch_size,
+        global_batch_size: options.global_batch_size,
+        optimizer: options.optimizer,
+        schedule: options.schedule,
+        seed: options.seed,
+        device: device(&options.device)?,
+        threads: options.threads,
+    };
+    let (promise, object) = Promise::<NativeTrainer>::new(env)?;
+    feed.run(promise, move |running, promise| {
+        let reader = match running.take_batches() {
+            Ok(reader) => reader,
+            Err(failure) => return promise.reject(failure),
+        };
+        let events: Waiting<Vec<String>> = Waiting::new();
+        let (pull, pulled) = std::sync::mpsc::channel::<Arc<Events>>();
+        let offered = events.clone();
+        // The hook needs the queue that `start` makes: it comes over a channel right after.
+        let queue = std::sync::OnceLock::new();
+        let hook = move || {
+            let queue: &Arc<Events> = queue.get_or_init(|| pulled.recv().expect("sent right after the start"));
+            offered.offer(|| take(queue, PULL));
+        };
+        let (built, outcome) = std::sync::mpsc::channel();
+        let hook = std::sync::Mutex::new(hook);
+        let on_event = move || (hook.lock().expect("nobody panics here"))();
+        let trainer = Trainer::start(train, options.limits, options.checkpoint, reader, on_event, move |result| {
+            // Whoever built this trainer waits below.
+            let _ = built.send(result);
+        });
+        let _ = pull.send(trainer.events().clone());
+        let outcome = outcome.recv().unwrap_or_else(|_| {
+            Err(candlewick_train::TrainError::new(
+                "INTERNAL",
+                "the trainer's thread ended while it built the model",
+                "this is a bug of candlewick; please report it with config.yaml",
+            ))
+        });
+        promise.settle_with(outcome.map_err(Failure::from).map(|()| (trainer, events)), |(trainer, events)| {
+            NativeTrainer { trainer, events }
+        });
+    });
+    Ok(object)
+}
+
+#[napi]
+impl NativeTrainer {
+    /// Trains until so many updates are complete; a `paused` event follows.
+    #[napi]
+    pub fn run_until(&self, step: f64) {
+        self.trainer.run_until(step as u64);
+    }
+
+    /// Evaluates; an `eval` event follows.
+    #[napi]
+    pub fn evaluate(&self, held_out: &NativeHeldOut) {
+        self.trainer.evaluate(held_out.held_out());
+    }
+
+    /// Writes a checkpoint's files into an existing directory; a `saved` event follows.
+    #[napi]
+    pub fn save(&self, dir: String) {
+        self.trainer.save(dir.into());
+    }
+
+    /// Abandons what is in progress; a `paused` event follows.
+    #[napi]
+    pub fn stop(&self) {
+        self.trainer.stop();
+    }
+
+    /// Events as JSON, oldest first; empty once closed.
+    #[napi(ts_return_type = "Promise<string[]>")]
+    pub fn next_events<'e>(&self, env: &'e Env, max: u32) -> napi::Result<Object<'e>> {
+        let (promise, object) = Promise::new(env)?;
+        self.events.wait(promise, || take(self.trainer.events(), max.max(1) as usize));
+        Ok(object)
+    }
+
+    /// Ends the trainer; settles when its thread is gone.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn close<'e>(&mut self, env: &'e Env) -> napi::Result<Object<'e>> {
+        let (promise, object) = Promise::<()>::new(env)?;
+        let thread = self.trainer.close();
+        let joined = move || {
+            // A panic of the trainer was reported where it happened.
+            thread.map(std::thread::JoinHandle::join);
+            promise.settle(Ok(()));
+        };
+        std::thread::Builder::new().name("close".into()).spawn(joined).expect("the operating system starts a thread");
+        Ok(object)
+    }
+}
+
+/// Events to give, an empty list once the trainer is closed, or nothing yet.
+fn take(events: &Events, max: usize) -> Option<Vec<String>> {
+    let taken = events.take(max);
+    if taken.is_empty() && !events.is_closed() {
+        return None;
+    }
+    Some(taken.iter().map(|event| serde_json::to_string(event).expect("events are plain data")).collect())
+}
+
+fn device(name: &str) -> Result<Device, Failure> {
+    match name {
+        "cpu" | "auto" => Ok(Device::Cpu),
+        "cuda" => Err(Failure {
+            code: "CUDA_UNAVAILABLE".into(),
+            message: "this build of candlewick has no CUDA".into(),
+            hint: "train with --device cpu; CUDA comes with a later release".into(),
+        }),
+        other => Err(Failure::internal(format!("unknown device {other:?}"))),
+    }
+}
+
+/// JSON: parameters of a model configuration by group; throws CONFIG_INVALID.
+#[napi]
+pub fn parameter_count(model: String) -> napi::Result<String> {
+    let mut model: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(&model).map_err(Failure::from)?;
+    // Only the context's length may be missing: it has no parameters.
+    if model.get("max_position_embeddings").is_none_or(serde_json::Value::is_null) {
+        model.insert("max_position_embeddings".into(), 1.into());
+    }
+    let model: ModelConfig = serde_json::from_value(model.into()).map_err(Failure::from)?;
+    model.validate().map_err(Failure::from)?;
+    Ok(serde_json::to_string(&model.parameter_count()).map_err(Failure::from)?)
+}

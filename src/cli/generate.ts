@@ -1,0 +1,109 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { errorFor } from '../errors.js';
+import { native } from '../native/index.js';
+import { namedCheckpoint, StopSignals } from '../run/index.js';
+import { addOutputOptions, anyNumber, wholeNumber } from './options.js';
+import { ignoreClosedPipes, Output } from './output.js';
+import type { OutputOptions } from './output.js';
+
+/** How text is continued. */
+export interface Sampling {
+  maxTokens: number;
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  seed?: number;
+}
+
+interface GenerateFlags extends OutputOptions, Sampling {
+  prompt: string;
+}
+
+/** `candlewick generate`. */
+export function generateCommand(): Command {
+  const command = new Command('generate')
+    .description('continue a text with a trained model')
+    .argument('<dir>', 'run directory, checkpoint, or model directory')
+    .requiredOption('--prompt <text>', 'text to continue')
+    .option('--max-tokens <n>', 'tokens to write at most', wholeNumber, 128)
+    .option('--temperature <t>', '0 always takes the likeliest token', anyNumber, 0.8)
+    .option('--top-k <k>', 'choose among the k likeliest tokens', wholeNumber)
+    .option('--top-p <p>', 'choose among the likeliest tokens of this much probability', anyNumber)
+    .option('--seed <n>', 'seed of the choice', wholeNumber, 1);
+  return addOutputOptions(command)
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ candlewick generate runs/quickstart --prompt "def "
+  $ candlewick generate runs/quickstart/checkpoints/step-00000100 --prompt "The" --temperature 0`,
+    )
+    .action(async (dir: string, flags: GenerateFlags) => {
+      process.exitCode = await generate(dir, flags);
+    });
+}
+
+async function generate(dir: string, flags: GenerateFlags): Promise<number> {
+  ignoreClosedPipes(true);
+  const output = new Output(flags);
+  using signals = new StopSignals(() => undefined);
+  const directory = await modelDirectory(dir, (path, reason) =>
+    output.people.warn(`${path} is damaged (${reason})`),
+  );
+  const pieces: string[] = [];
+  output.result(flags.prompt);
+  for await (const piece of continueText(directory, flags.prompt, flags, signals.signal)) {
+    pieces.push(piece);
+    output.event({ type: 'piece', text: piece });
+    output.result(piece);
+  }
+  output.result('\n');
+  output.event({ type: 'done', model: directory, prompt: flags.prompt, text: pieces.join('') });
+  return signals.exitCode ?? 0;
+}
+
+/** The newest good checkpoint of a run, a checkpoint itself, or a directory with a model. */
+async function modelDirectory(dir: string, skipped: (path: string, reason: string) => void): Promise<string> {
+  if (existsSync(join(dir, 'checkpoints')) || existsSync(join(dir, 'manifest.json'))) {
+    return (await namedCheckpoint(dir, skipped)).path;
+  }
+  if (existsSync(join(dir, 'config.json')) && existsSync(join(dir, 'model.safetensors'))) return dir;
+  throw errorFor(
+    'CONFIG_INVALID',
+    `${dir} holds no model`,
+    'name a run directory, a checkpoint, or a directory with model.safetensors',
+  );
+}
+
+/** Pieces of text that the model in `directory` continues `prompt` with. */
+export async function* continueText(
+  directory: string,
+  prompt: string,
+  sampling: Sampling,
+  signal?: AbortSignal,
+): AsyncGenerator<string, void, undefined> {
+  const model = await native().loadModel(directory, 'cpu');
+  try {
+    const generation = model.generate(
+      prompt,
+      JSON.stringify({
+        max_tokens: sampling.maxTokens,
+        temperature: sampling.temperature ?? 0.8,
+        top_k: sampling.topK ?? null,
+        top_p: sampling.topP ?? null,
+        seed: sampling.seed ?? 1,
+      }),
+    );
+    const cancel = () => generation.cancel();
+    signal?.addEventListener('abort', cancel, { once: true });
+    for (;;) {
+      const piece = await generation.next();
+      if (piece === null) return;
+      yield piece;
+    }
+  } finally {
+    await model.close();
+  }
+}

@@ -1,0 +1,76 @@
+import type { CommanderError } from 'commander';
+import { CandlewickError, errorFor } from '../errors.js';
+import { Progress } from '../run/index.js';
+
+/** How a command talks: results on stdout, or JSON lines; text for people on stderr. */
+export interface OutputOptions {
+  json?: boolean;
+  quiet?: boolean;
+}
+
+/** The one place that commands print through. */
+export class Output {
+  readonly json: boolean;
+  readonly quiet: boolean;
+  /** Text for people, on stderr. */
+  readonly people: Progress;
+
+  constructor(options: OutputOptions) {
+    this.json = options.json === true;
+    this.quiet = options.quiet === true;
+    this.people = new Progress(process.stderr, { quiet: this.quiet });
+  }
+
+  /** One JSON object on a line of stdout, with `--json` only. */
+  event(value: object): void {
+    if (this.json) process.stdout.write(`${JSON.stringify(value)}\n`);
+  }
+
+  /** A result on stdout, without `--json` only. */
+  result(text: string): void {
+    if (!this.json) process.stdout.write(text);
+  }
+}
+
+/**
+ * A reader of stdout that has seen enough (`| head`) is no error. `end`: the command has no other purpose than its
+ * output and ends; training goes on without it.
+ */
+export function ignoreClosedPipes(end: boolean): void {
+  const closed = (cause: NodeJS.ErrnoException) => {
+    if (cause.code !== 'EPIPE') throw cause;
+    if (end) process.exit(0);
+  };
+  process.stdout.on('error', closed);
+  process.stderr.on('error', (cause: NodeJS.ErrnoException) => {
+    if (cause.code !== 'EPIPE') throw cause;
+  });
+}
+
+/** Prints what a command failed with; returns its exit code. */
+export function report(cause: unknown, json: boolean): number {
+  const error = cause instanceof CandlewickError ? cause : internalError(cause);
+  const { code, message, hint } = error;
+  if (json) process.stdout.write(`${JSON.stringify({ type: 'error', code, message, hint })}\n`);
+  process.stderr.write(`error[${code}]: ${message}\nhint: ${hint}\n`);
+  return error.exitCode;
+}
+
+/** What commander could not parse, as one of our errors. */
+export function usageError(cause: CommanderError, program: string): CandlewickError {
+  const [message = '', ...rest] = cause.message.replace(/^error: /, '').split('\n');
+  const suggestion = /\((Did you mean .*)\)/i.exec(rest.join(' '))?.[1];
+  const help = `${program} --help lists what there is`;
+  const hint = suggestion === undefined ? help : `${suggestion.replace(/^D/, 'd')} ${help}`;
+  return errorFor('USAGE', message, hint);
+}
+
+function internalError(cause: unknown): CandlewickError {
+  const text = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
+  return errorFor(
+    'INTERNAL',
+    text,
+    `this is a bug of candlewick: please report it with these lines, the command, and node ${process.version} on ${process.platform} ${process.arch}`,
+    cause,
+  );
+}

@@ -1,0 +1,205 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { configToYaml, loadConfig, paddedVocabSize } from '../config/index.js';
+import type { LoadedConfig } from '../config/index.js';
+import { errorFor } from '../errors.js';
+import { native } from '../native/index.js';
+import { limitsInWords, StopSignals, Trainer } from '../run/index.js';
+import type { DoneEvent, RunPlan } from '../run/index.js';
+import { continueText } from './generate.js';
+import { addOptions, addOutputOptions, collect, overridesOf, trainOptions } from './options.js';
+import { ignoreClosedPipes, Output } from './output.js';
+import type { OutputOptions } from './output.js';
+import { planInWords } from './plan.js';
+
+interface TrainFlags extends OutputOptions {
+  config?: string;
+  output?: string;
+  set?: string[];
+  printConfig?: boolean;
+  dryRun?: boolean;
+}
+
+/** `candlewick train`, which is `train-streaming`. */
+export function trainCommand(name: string, program: string): Command {
+  const command = new Command(name).description(
+    'train a model from a stream of documents; the same command again goes on where it stopped',
+  );
+  addOptions(command.option('--config <file>', 'configuration in YAML'), trainOptions)
+    .option('--set <key=value...>', 'set any key of the configuration; may be repeated', collect)
+    .option('--print-config', 'print the configuration with everything decided, and stop')
+    .option('--dry-run', 'check the configuration, print what would be done, and stop');
+  addOutputOptions(command).addHelpText(
+    'after',
+    `
+Examples:
+  $ ${program} --config configs/quickstart.yaml
+  $ ${program} --dataset HuggingFaceFW/fineweb --max-samples 100000 --config configs/gpt2_124m.yaml
+  $ ${program} --config configs/quickstart.yaml --max-steps 50 --set optimizer.lr=1e-3 --output runs/try
+
+Ctrl+C saves and stops (exit code 130); a second one stops at once.`,
+  );
+  return command.action(async (flags: TrainFlags) => {
+    process.exitCode = await train(flags);
+  });
+}
+
+async function train(flags: TrainFlags): Promise<number> {
+  ignoreClosedPipes(false);
+  const output = new Output(flags);
+  const loaded = await loadConfig(
+    configFile(flags),
+    overridesOf(flags as unknown as Record<string, unknown>, trainOptions, flags.set),
+  );
+  if (flags.printConfig === true) {
+    process.stdout.write(output.json ? `${JSON.stringify(loaded.config)}\n` : configToYaml(loaded.config));
+    return 0;
+  }
+  for (const warning of loaded.warnings) output.people.warn(warning);
+  if (flags.dryRun === true) return dryRun(loaded, output);
+
+  using signals = new StopSignals((name) => {
+    output.people.warn(`${name}: saving the last completed step; once more stops at once`);
+  });
+  try {
+    return await runTrainer(loaded, output, signals);
+  } catch (cause) {
+    // A stop before the first step leaves nothing to save; the signal's exit code says that it was one.
+    if (signals.exitCode === null || !isAborted(cause)) throw cause;
+    output.people.say('stopped before the first step; the same command begins again');
+    output.event({ type: 'done', reason: 'stopped', step: 0 });
+    return signals.exitCode;
+  } finally {
+    output.people.close();
+  }
+}
+
+async function runTrainer(loaded: LoadedConfig, output: Output, signals: StopSignals): Promise<number> {
+  const trainer = await Trainer.create({
+    config: loaded,
+    signal: signals.signal,
+    onSetup: (event) => {
+      output.people.setup(event);
+      output.event(event.type === 'tokenizer' ? { ...event, type: 'progress' } : event);
+    },
+  });
+  let done: DoneEvent | null = null;
+  try {
+    const { plan } = trainer;
+    for (const line of planInWords(plan, loaded)) output.people.say(line);
+    output.event(startEvent(plan, loaded));
+    const every = plan.config.logging.every_steps;
+    for await (const event of trainer.run()) {
+      output.people.training(event, plan.config);
+      if (event.type !== 'step' || event.step % every === 0) output.event(event);
+      if (event.type === 'done') done = event;
+    }
+    output.people.close();
+  } finally {
+    await trainer.close();
+  }
+  if (done === null)
+    throw errorFor('INTERNAL', 'the run ended without a word', 'report this with the command');
+  await conclude(done, trainer.plan, output, signals.signal);
+  return done.reason === 'stopped' ? (signals.exitCode ?? 0) : 0;
+}
+
+/** What is said after the last step: the hash, a text that the model continues, what to try next. */
+async function conclude(done: DoneEvent, plan: RunPlan, output: Output, signal: AbortSignal): Promise<void> {
+  const { people } = output;
+  const reasons = { limit: 'done', ended: 'done: the data ended', stopped: 'stopped' };
+  people.say(
+    `${reasons[done.reason]} after step ${done.step.toLocaleString('en-US')}, ${done.tokens.toLocaleString('en-US')} tokens, ` +
+      `${done.documents.toLocaleString('en-US')} documents; stream hash ${done.stream_hash ?? 'none'}`,
+  );
+  if (done.reason === 'stopped') {
+    people.say(
+      done.checkpoint === null ? 'nothing was saved' : `the same command goes on from ${done.checkpoint}`,
+    );
+    return;
+  }
+  const { prompt, sample_tokens: maxTokens } = plan.config.evaluation;
+  if (done.checkpoint !== null && maxTokens > 0 && prompt !== '') {
+    const pieces: string[] = [];
+    const sampling = { maxTokens, seed: plan.config.training.seed };
+    for await (const piece of continueText(done.checkpoint, prompt, sampling, signal)) {
+      pieces.push(piece);
+    }
+    const text = pieces.join('');
+    output.event({ type: 'sample', prompt, text });
+    people.say('the model continues a text:');
+    if (!output.quiet) output.result(`${prompt}${text}\n`);
+  }
+  people.say('next:');
+  people.say(
+    `  npx candlewick generate ${plan.output} --prompt ${JSON.stringify(prompt === '' ? 'The' : prompt)}`,
+  );
+  const { max_steps: steps } = plan.config.training;
+  if (steps !== null && done.reason === 'limit') {
+    people.say(
+      `  npx train-streaming --config ${join(plan.output, 'config.yaml')} --max-steps ${2 * steps}    # goes on`,
+    );
+  }
+}
+
+function startEvent(plan: RunPlan, loaded: LoadedConfig): object {
+  const { config, output, ready, tokenizer, parameters, tokensPerStep, heldOut, resumedFrom } = plan;
+  return {
+    type: 'start',
+    output,
+    dataset: ready.dataset,
+    revision: ready.revision,
+    files: ready.files.length,
+    vocab_size: tokenizer.size,
+    parameters,
+    tokens_per_step: tokensPerStep,
+    limits: limitsInWords(config),
+    device: config.training.device,
+    precision: config.training.precision,
+    threads: config.training.threads,
+    held_out: heldOut,
+    resumed_from: resumedFrom,
+    decisions: loaded.decisions,
+  };
+}
+
+/** Checks without touching data or disk: the tokenizer's size is taken as configured. */
+function dryRun({ config, decisions, output: directory }: LoadedConfig, output: Output): number {
+  const train = config.tokenizer.train;
+  const vocabSize = config.model.vocab_size ?? (train === null ? null : paddedVocabSize(train.vocab_size));
+  const parameters =
+    vocabSize === null
+      ? null
+      : (JSON.parse(
+          native().parameterCount(JSON.stringify({ ...config.model, vocab_size: vocabSize })),
+        ) as RunPlan['parameters']);
+  const { people } = output;
+  const tokensPerStep = config.training.global_batch_size * config.data.sequence_length;
+  if (parameters !== null) people.say(`parameters ${parameters.total.toLocaleString('en-US')}`);
+  people.say(`step       ${tokensPerStep.toLocaleString('en-US')} tokens`);
+  people.say(`until      ${limitsInWords(config)}`);
+  people.say(`writes to  ${directory}`);
+  for (const { key, value, reason } of decisions) people.say(`${key}: ${value} (${reason})`);
+  output.event({
+    type: 'plan',
+    output: directory,
+    parameters,
+    tokens_per_step: tokensPerStep,
+    limits: limitsInWords(config),
+    decisions,
+  });
+  return 0;
+}
+
+/** The named configuration, or that of the run that is to go on. */
+function configFile(flags: TrainFlags): string {
+  if (flags.config !== undefined) return flags.config;
+  const own = flags.output === undefined ? null : join(flags.output, 'config.yaml');
+  if (own !== null && existsSync(own)) return own;
+  throw errorFor('USAGE', '--config is missing', 'name a configuration: --config configs/quickstart.yaml');
+}
+
+function isAborted(cause: unknown): boolean {
+  return cause instanceof Error && 'code' in cause && cause.code === 'ABORTED';
+}

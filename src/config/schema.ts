@@ -1,0 +1,210 @@
+import { z } from 'zod';
+
+/**
+ * The configuration's keys. Strict: an unknown key is an error. Every flag of the commands has its key here, so that
+ * the `config.yaml` of a run directory repeats the run by itself.
+ */
+
+const natural = () => z.int().min(0);
+const positive = () => z.int().min(1);
+const above0 = () => z.number().gt(0);
+
+/** A number of processors, or `auto`: as many as there are. */
+const threads = () =>
+  z.union([z.literal('auto'), positive()], { error: 'expected auto or a whole number of 1 or more' });
+
+const tokenizer = z.strictObject({
+  path: z
+    .string()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe('Directory or tokenizer.json of a tokenizer that exists.'),
+  train: z
+    .strictObject({
+      max_samples: positive()
+        .nullable()
+        .default(100_000)
+        .describe('Documents to count; null: all of the stream.'),
+      vocab_size: positive().default(32_000).describe('Tokens of the vocabulary, special tokens included.'),
+      pattern: z
+        .enum(['gpt2', 'cl100k', 'o200k', 'llama3', 'qwen2'])
+        .default('gpt2')
+        .describe('How text is cut into words before byte pairs are merged.'),
+      special_tokens: z
+        .array(z.string().min(1))
+        .min(1)
+        .default(['<|endoftext|>'])
+        .describe('Special tokens; <|endoftext|> closes each document.'),
+    })
+    .nullable()
+    .default(null)
+    .describe('Trains a tokenizer from the stream first, into the run directory.'),
+});
+
+const model = z.strictObject({
+  architecture: z.enum(['qwen3', 'llama']).describe('Family; it decides the class that transformers loads.'),
+  hidden_size: positive().describe('Width of the residual stream.'),
+  intermediate_size: positive().describe('Width inside the feed-forward part.'),
+  num_hidden_layers: positive().describe('Number of blocks.'),
+  num_attention_heads: positive().describe('Query heads a block.'),
+  num_key_value_heads: positive()
+    .nullable()
+    .default(null)
+    .describe('Key and value heads; null: num_attention_heads.'),
+  head_dim: positive()
+    .nullable()
+    .default(null)
+    .describe('Width of a head; null: hidden_size / num_attention_heads.'),
+  rope_theta: above0().default(10_000).describe('Base of the rotary frequencies.'),
+  rms_norm_eps: above0().default(1e-6).describe('Added to the mean square in every RMSNorm.'),
+  tie_word_embeddings: z.boolean().default(false).describe('Whether the output matrix is the embedding.'),
+  vocab_size: positive()
+    .nullable()
+    .default(null)
+    .describe('Rows of the embedding; null: the tokenizer’s size, padded to 128.'),
+  max_position_embeddings: positive()
+    .nullable()
+    .default(null)
+    .describe('Longest context; null: data.sequence_length.'),
+});
+
+const data = z.strictObject({
+  dataset: z.string().min(1).describe('Name on the Hugging Face Hub, a local path, or sample.'),
+  config_name: z.string().min(1).nullable().default(null).describe('Configuration (subset) of the dataset.'),
+  split: z.string().min(1).default('train').describe('Split to read.'),
+  text_column: z.string().min(1).default('text').describe('Column that holds the text.'),
+  revision: z
+    .string()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe('Branch, tag or commit; null: the newest, then pinned.'),
+  sequence_length: positive().default(1024).describe('Tokens of a training sequence.'),
+  shuffle_buffer_size: positive().default(10_000).describe('Documents of a shuffle window.'),
+  batch_size: positive()
+    .default(1000)
+    .describe('Documents fetched at a time; changes speed, never what is learned.'),
+  max_samples: positive()
+    .nullable()
+    .default(null)
+    .describe('Training documents over all epochs; null: no limit.'),
+  epochs: positive().nullable().default(null).describe('Passes over the data; null: no limit.'),
+  seed: natural().default(1).describe('Seed of the order of documents.'),
+  threads: threads().default('auto').describe('Threads that tokenize.'),
+  python: z.string().min(1).nullable().default(null).describe('Python that streams; null: found by itself.'),
+  load_timeout: above0().default(120).describe('Seconds that opening the dataset may take.'),
+});
+
+const training = z.strictObject({
+  global_batch_size: positive().default(16).describe('Sequences a step.'),
+  micro_batch_size: positive()
+    .nullable()
+    .default(null)
+    .describe('Sequences at a time; null: global_batch_size.'),
+  max_steps: positive().nullable().default(null).describe('Optimizer steps in all; null: no limit.'),
+  max_tokens: positive().nullable().default(null).describe('Target tokens in all; null: no limit.'),
+  precision: z.enum(['auto', 'f32', 'bf16']).default('auto').describe('auto: bf16 on CUDA, f32 on the CPU.'),
+  device: z.enum(['auto', 'cpu', 'cuda']).default('auto').describe('Where the model trains.'),
+  threads: threads().default('auto').describe('Threads of the CPU device.'),
+  seed: natural().default(1).describe('Seed of the initial weights.'),
+});
+
+const optimizer = z.strictObject({
+  name: z.enum(['adamw']).default('adamw').describe('Kind of optimizer.'),
+  lr: above0().default(1e-3).describe('Peak learning rate.'),
+  betas: z
+    .array(z.number().min(0).lt(1))
+    .length(2)
+    .default([0.9, 0.95])
+    .describe('Decay of the first and second moment.'),
+  eps: above0().default(1e-8).describe('Added to the root of the second moment.'),
+  weight_decay: z.number().min(0).default(0.1).describe('Decay, on matrices only.'),
+  clip_grad_norm: above0().nullable().default(1).describe('Largest norm of the gradients; null: no limit.'),
+});
+
+const schedule = z.strictObject({
+  name: z
+    .enum(['cosine', 'wsd', 'linear', 'constant'])
+    .default('cosine')
+    .describe('Course of the learning rate.'),
+  warmup_steps: natural().default(0).describe('Steps of linear warm-up.'),
+  final_lr_ratio: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0.1)
+    .describe('Learning rate at the end, as a share of the peak.'),
+  decay_ratio: z.number().gt(0).max(1).default(0.2).describe('wsd: share of the run that decays.'),
+});
+
+const checkpoint = z.strictObject({
+  every_steps: positive()
+    .nullable()
+    .default(1000)
+    .describe('Steps between checkpoints; null: at the end only.'),
+  keep_last: positive().default(2).describe('Checkpoints to keep.'),
+  resume: z.string().min(1).default('auto').describe('auto, never, or a checkpoint or run directory.'),
+});
+
+const evaluation = z.strictObject({
+  every_steps: positive()
+    .nullable()
+    .default(1000)
+    .describe('Steps between evaluations; null: at the end only.'),
+  documents: natural().default(0).describe('First documents of the data to hold out; 0: no evaluation.'),
+  prompt: z.string().default('The').describe('What the sample at the end continues.'),
+  sample_tokens: natural().default(64).describe('Tokens of the sample at the end; 0: none.'),
+});
+
+const logging = z.strictObject({
+  every_steps: positive().default(1).describe('Steps between rows of metrics.jsonl and lines of progress.'),
+});
+
+/** The whole configuration. */
+export const runSchema = z.strictObject({
+  output: z
+    .string()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe('Run directory; null: runs/<configuration’s name>.'),
+  tokenizer: tokenizer.prefault({}),
+  model,
+  data,
+  training: training.prefault({}),
+  optimizer: optimizer.prefault({}),
+  schedule: schedule.prefault({}),
+  checkpoint: checkpoint.prefault({}),
+  evaluation: evaluation.prefault({}),
+  logging: logging.prefault({}),
+});
+
+/** A checked configuration with its defaults filled in; `auto` and null still stand where they were not resolved. */
+export type RunConfig = z.infer<typeof runSchema>;
+
+/** The keys below `path`, or null where the schema has none there. */
+export function keysAt(path: readonly PropertyKey[]): string[] | null {
+  let schema: unknown = runSchema;
+  for (const key of path) {
+    const shape = shapeOf(schema);
+    if (shape === null || !(String(key) in shape)) return null;
+    schema = shape[String(key)];
+  }
+  const shape = shapeOf(schema);
+  return shape === null ? null : Object.keys(shape);
+}
+
+/** Every key with a value of its own, as a dotted path. */
+export function leafPaths(path: string[] = []): string[] {
+  return (keysAt(path) ?? []).flatMap((key) => {
+    const below = [...path, key];
+    return keysAt(below) === null ? [below.join('.')] : leafPaths(below);
+  });
+}
+
+function shapeOf(schema: unknown): Record<string, unknown> | null {
+  let inner = schema as { shape?: Record<string, unknown>; def?: { innerType?: unknown } } | undefined;
+  while (inner?.def?.innerType !== undefined) inner = inner.def.innerType as typeof inner;
+  return inner?.shape ?? null;
+}

@@ -1,0 +1,166 @@
+"""Files that are read from the front: JSON lines, JSON arrays, plain text."""
+
+import json
+
+from .block import BytesBlock, arrow_block
+from .failure import SourceFailure
+from .source import column_missing, column_not_text
+
+CHUNK_BYTES = 4 << 20
+BOM = b"\xef\xbb\xbf"
+LOOK_AT_ROWS = 1000
+
+
+def _utf8(text):
+    """Bytes of a str that may hold lone surrogates (JSON can spell them), and whether it did."""
+    try:
+        return text.encode("utf-8"), 0
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode("utf-8"), 1
+
+
+def _bad_json(path, row, error):
+    return SourceFailure(
+        "SOURCE_CORRUPT",
+        f"{path}: row {row} is not JSON: {error}",
+        "each line must be one JSON object, or the file one JSON array",
+    )
+
+
+def _text_of(record, column, path, row):
+    if isinstance(record, str):  # An array of strings is a dataset of one column.
+        return record
+    value = record.get(column) if isinstance(record, dict) else record
+    if value is None or isinstance(value, str):
+        return value
+    raise SourceFailure(
+        "SOURCE_CORRUPT",
+        f"{path}: row {row}: {column!r} is {type(value).__name__}, not text",
+        "every row must hold a string, or null, in the text column",
+    )
+
+
+def _documents(records, column, path, row):
+    """(block, documents that were not valid) of parsed records; the slow way."""
+    documents = []
+    changed = 0
+    for record in records:
+        text = _text_of(record, column, path, row + len(documents))
+        encoded, replaced = (b"", 0) if text is None else _utf8(text)
+        documents.append(encoded)
+        changed += replaced
+    return BytesBlock(documents), changed
+
+
+def _parse_line(line, path, row):
+    try:
+        return json.loads(line), 0
+    except UnicodeDecodeError:
+        return json.loads(line.decode("utf-8", "replace")), 1
+    except json.JSONDecodeError as error:
+        raise _bad_json(path, row, error) from None
+
+
+def _parse_chunk(chunk, column, path, row):
+    """Lines that Arrow would not take, one by one."""
+    records = []
+    invalid = 0
+    for line in chunk.split(b"\n"):
+        if line.strip():
+            record, replaced = _parse_line(line, path, row + len(records))
+            records.append(record)
+            invalid += replaced
+    block, changed = _documents(records, column, path, row)
+    return block, changed + invalid
+
+
+def json_blocks(file, column):
+    """Blocks of a file of JSON lines, or of one JSON array."""
+    import pyarrow
+    import pyarrow.json
+
+    parse = pyarrow.json.ParseOptions(
+        explicit_schema=pyarrow.schema([(column, pyarrow.string())]), unexpected_field_behavior="ignore"
+    )
+    row = 0
+    with file.open() as stream:
+        if _is_array(stream):
+            yield _documents(_whole_array(stream, file.path), column, file.path, 0)
+            return
+        while chunk := stream.read(CHUNK_BYTES):
+            chunk += stream.readline()
+            if not chunk.strip():
+                continue
+            if row == 0 and chunk.startswith(BOM):
+                chunk = chunk[len(BOM) :]
+            read = pyarrow.json.ReadOptions(use_threads=False, block_size=len(chunk) + 1)
+            try:
+                table = pyarrow.json.read_json(pyarrow.BufferReader(chunk), read_options=read, parse_options=parse)
+                array = table.column(column).combine_chunks()
+                block, changed = arrow_block(array)
+            except (pyarrow.ArrowInvalid, OverflowError):
+                # Lone surrogates, a value of another type, damage: the slow way tells which.
+                block, changed = _parse_chunk(chunk, column, file.path, row)
+            row += block.rows
+            yield block, changed
+
+
+def _is_array(stream):
+    start = stream.peek(64)[:64].removeprefix(BOM).lstrip()
+    return start.startswith(b"[")
+
+
+def _whole_array(stream, path):
+    try:
+        return json.loads(stream.read().removeprefix(BOM).decode("utf-8", "replace"))
+    except json.JSONDecodeError as error:
+        raise _bad_json(path, 0, error) from None
+
+
+def text_blocks(file):
+    """The one document of a plain text file; a file of no bytes has none."""
+    with file.open() as stream:
+        document = stream.read().removeprefix(BOM)
+    changed = 0
+    try:
+        document.decode("utf-8")
+    except UnicodeDecodeError:
+        document = document.decode("utf-8", "replace").encode("utf-8")
+        changed = 1
+    if document:
+        yield BytesBlock([document]), changed
+
+
+def _look_at_json(file):
+    """The first records of a file."""
+    with file.open() as stream:
+        if _is_array(stream):
+            return _whole_array(stream, file.path)[:LOOK_AT_ROWS]
+        records = []
+        while len(records) < LOOK_AT_ROWS and (line := stream.readline()):
+            line = line.removeprefix(BOM)
+            if line.strip():
+                records.append(_parse_line(line, file.path, len(records))[0])
+        return records
+
+
+def checked(file, column, dataset):
+    """Looks into a file: (columns, rows seen)."""
+    if file.format == "text":
+        if column != "text":
+            raise column_missing(dataset, column, ["text"])
+        with file.open() as stream:
+            return ["text"], 1 if stream.read(1) else 0
+    records = _look_at_json(file)
+    columns = {}
+    for record in records:
+        fields = record if isinstance(record, dict) else {"text": record}
+        for name, value in fields.items():
+            if columns.get(name) is None:
+                columns[name] = value
+    if records and column not in columns:
+        raise column_missing(dataset, column, list(columns))
+    value = columns.get(column)
+    if value is not None and not isinstance(value, str):
+        raise column_not_text(dataset, column, type(value).__name__, list(columns))
+    return list(columns), len(records)

@@ -1,0 +1,42 @@
+"""A first look into a source: is the text column there, is there a row at all, how many rows are there."""
+
+from . import lines, parquet
+from .failure import SourceFailure
+
+#: Files of a remote dataset that are opened in search of a first row; a look must stay cheap.
+REMOTE_FILES = 8
+#: Footers of this many local Parquet files are read to know the number of rows.
+COUNTED_FILES = 64
+
+
+def _checked(file, column, dataset):
+    module = parquet if file.format == "parquet" else lines
+    return module.checked(file, column, dataset)
+
+
+def _empty(source):
+    return SourceFailure(
+        "DATASET_EMPTY",
+        f"split {source.split!r} of {source.dataset} has no rows",
+        "name another dataset, config (--config-name) or split (--split)",
+    )
+
+
+def look_into(source, column):
+    """Fills in `columns` and, where cheap, `total_rows`; fails for a missing column and for a source without rows."""
+    if source.reader is not None:
+        return
+    local = all(file.local for file in source.files)
+    count_all = local and source.row_groups and len(source.files) <= COUNTED_FILES
+    seen = 0
+    looked_at = source.files if local else source.files[:REMOTE_FILES]
+    for file in looked_at:
+        columns, rows = _checked(file, column, source.dataset)
+        source.columns = source.columns or columns
+        seen += rows
+        if seen and not count_all:
+            break
+    if seen == 0 and len(looked_at) == len(source.files):
+        raise _empty(source)
+    if count_all:
+        source.total_rows = seen

@@ -1,0 +1,99 @@
+"""Parquet files, read by row group, the text column only.
+
+`datasets` can be asked for single row groups through its builder (`ex_iterable.generate_tables_fn`), but that opens
+the file and parses its footer anew each time: 30 ms a group instead of 16 on a local file of 500 groups, and from the
+hub the 2.4 MB of that footer once more for every group. So a file stays open here, on the library's own streaming file
+with its retries; a row group then costs less than one request, and no private part of `datasets` is needed.
+"""
+
+from .block import arrow_block, is_text
+from .failure import SourceFailure
+from .source import column_missing, column_not_text
+
+DECODED_BYTES = 32 << 20
+
+
+class ParquetGroups:
+    """An open file."""
+
+    def __init__(self, file, column):
+        import pyarrow
+        import pyarrow.parquet
+
+        self.path = file.path
+        self.column = column
+        if file.compression is not None:
+            # Parquet needs to seek; a compressed stream cannot, so it is held in memory.
+            handle = pyarrow.BufferReader(file.open().read())
+        elif file.local:
+            handle = pyarrow.OSFile(file.location, "rb")
+        else:
+            handle = file.open_raw()
+        self._file = pyarrow.parquet.ParquetFile(handle, pre_buffer=not file.local, page_checksum_verification=True)
+        self.columns = self._file.schema_arrow.names
+        metadata = self._file.metadata
+        self.rows = metadata.num_rows
+        #: Rows of each group.
+        self.row_groups = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+
+    def check_column(self, dataset):
+        """Fails where the text column is missing or holds something else."""
+        if self.column not in self.columns:
+            raise column_missing(dataset, self.column, self.columns)
+        kind = self._file.schema_arrow.field(self.column).type
+        if not is_text(kind):
+            raise column_not_text(dataset, self.column, kind, self.columns)
+
+    def _batch_rows(self, group):
+        """How many rows to decode at a time, so that a group of any size takes little memory."""
+        metadata = self._file.metadata.row_group(group)
+        size = 0
+        for index in range(metadata.num_columns):
+            chunk = metadata.column(index)
+            if chunk.path_in_schema.partition(".")[0] == self.column:
+                size += chunk.total_uncompressed_size
+        return max(1, min(metadata.num_rows, DECODED_BYTES * metadata.num_rows // max(size, 1)))
+
+    def row_count(self, group):
+        """Rows of one group."""
+        if not 0 <= group < len(self.row_groups):
+            raise SourceFailure(
+                "PROTOCOL_VIOLATION", f"{self.path} has no row group {group}", "this is a bug of candlewick"
+            )
+        return self.row_groups[group]
+
+    def blocks(self, group, skip=0):
+        """Blocks of a row group from row `skip` on, with the number of documents that were not valid UTF-8."""
+        if self.column not in self.columns:
+            raise column_missing(self.path, self.column, self.columns)
+        batches = self._file.iter_batches(
+            batch_size=self._batch_rows(group), row_groups=[group], columns=[self.column], use_threads=False
+        )
+        for batch in batches:
+            array = batch.column(0)
+            if skip >= len(array):
+                skip -= len(array)
+                continue
+            if skip:
+                array = array.slice(skip)
+                skip = 0
+            yield arrow_block(array)
+
+    def all_blocks(self):
+        """Blocks of the whole file in order."""
+        for group in range(len(self.row_groups)):
+            yield from self.blocks(group)
+
+    def close(self):
+        """Closes the file."""
+        self._file.close(force=True)
+
+
+def checked(file, column, dataset):
+    """Opens a file to look at its schema: (columns, rows)."""
+    groups = ParquetGroups(file, column)
+    try:
+        groups.check_column(dataset)
+        return groups.columns, groups.rows
+    finally:
+        groups.close()

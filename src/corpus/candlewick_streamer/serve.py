@@ -1,0 +1,270 @@
+"""Arguments, requests on stdin, worker threads, and the frames they end in."""
+
+import argparse
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+
+from . import sample
+from .failure import SourceFailure, classify, package_missing
+from .frames import FAST_CHECKSUM, FrameWriter
+from .hub import check_reachable, endpoint, find_in_layout, find_on_hub
+from .local import find_directory, find_file, has_configs, looks_like_path, missing
+from .look import look_into
+from .readers import Readers
+from .source import versions
+
+DATA = 3
+#: Requests decoded at a time: a remote file answers after a delay, a local one needs a processor.
+REMOTE_WORKERS = 4
+LOCAL_WORKERS = 2
+#: Frames of a request that may wait to be written.
+WAITING_FRAMES = 2
+
+
+def parse_arguments(arguments):
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="streamer.py", description="Streams a dataset as frames on descriptor 3.")
+    parser.add_argument("--dataset", required=True, help="hub name, local path, or `sample`")
+    parser.add_argument("--config-name")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--text-column", default="text")
+    parser.add_argument("--revision")
+    parser.add_argument("--batch-size", type=int, default=1000, help="documents a frame, at most")
+    parser.add_argument("--protocol", choices=["frames"], default="frames", help=argparse.SUPPRESS)
+    parser.add_argument("--heartbeat", type=float, default=5.0, help="seconds between heartbeats")
+    options = parser.parse_args(arguments)
+    if options.batch_size < 1:
+        parser.error("--batch-size must be at least 1")
+    if options.heartbeat <= 0:
+        parser.error("--heartbeat must be above 0")
+    return options
+
+
+class Request:
+    """One read or file request. Those on the same file wait for each other, all others are worked on at once."""
+
+    def __init__(self, message, before):
+        self.message = message
+        self.before = before
+        self.done = threading.Event()
+        self.answers = queue.Queue(maxsize=WAITING_FRAMES)
+
+
+class Streamer:
+    """The process: threads for heartbeats, stdin and decoding; the main thread writes answers in order."""
+
+    def __init__(self, options, started):
+        self.options = options
+        self.started = started
+        self.writer = FrameWriter(DATA)
+        self.ordered = queue.Queue()
+        self.waiting = queue.Queue()
+        self.latest_on_file = {}
+        self.rows_sent = 0
+
+    def start_thread(self, work):
+        """Runs `work` beside the main thread."""
+        threading.Thread(target=work, daemon=True).start()
+
+    def loading(self, phase):
+        """Says what is being done now."""
+        self.writer.write("loading", {"phase": phase, "seconds": round(time.monotonic() - self.started, 3)})
+
+    def beat(self):
+        """Heartbeats, whatever else is going on."""
+        while True:
+            time.sleep(self.options.heartbeat)
+            self.writer.write("heartbeat", {"time": time.time()})
+
+    def listen(self):
+        """Takes requests from stdin; its end ends the process."""
+        for line in sys.stdin.buffer:
+            if line.strip():
+                self.accept(line)
+        os._exit(0)
+
+    def accept(self, line):
+        """Queues a request, behind the one before it on the same file."""
+        try:
+            message = json.loads(line)
+            file = message.get("file")
+        except (ValueError, AttributeError):
+            message, file = {"op": "not JSON"}, None
+        request = Request(message, self.latest_on_file.get(file))
+        if file is not None:
+            self.latest_on_file[file] = request
+        self.ordered.put(request)
+        if message.get("op") != "close":
+            self.waiting.put(request)
+
+    def find(self):
+        """The source that the arguments name."""
+        options = self.options
+        dataset = options.dataset
+        if dataset == "sample":
+            self.loading("files")
+            return sample.find(options.split, options.text_column)
+        path = os.path.expanduser(dataset)
+        if os.path.isfile(path):
+            self.loading("files")
+            return find_file(path, dataset, options.split)
+        is_directory = os.path.isdir(path)
+        name = dataset.removeprefix("hf://datasets/")
+        if not is_directory and looks_like_path(name):
+            raise missing(dataset)
+        if not is_directory:
+            check_reachable(name)
+        self.loading("imports")
+        import_libraries()
+        self.loading("dataset")
+        if not is_directory:
+            return find_on_hub(name, options.config_name, options.split, options.revision)
+        if has_configs(path):
+            return find_in_layout(path, dataset, options.split, options.config_name)
+        return find_directory(path, dataset, options.split, options.config_name)
+
+    def ready(self, source):
+        """Announces the source."""
+        self.writer.write(
+            "ready",
+            {
+                "dataset": source.dataset,
+                "config_name": source.config_name,
+                "split": source.split,
+                "revision": source.revision,
+                "text_column": self.options.text_column,
+                "columns": source.columns,
+                "files": [file.path for file in source.files],
+                "row_groups": source.row_groups,
+                "total_rows": source.total_rows,
+                "versions": versions(),
+            },
+        )
+
+    def notice(self, text):
+        """Something that people should know."""
+        self.writer.write("progress", {"message": text})
+
+    def work(self):
+        """Decodes requests ahead of the writing."""
+        while True:
+            request = self.waiting.get()
+            if request.before is not None:
+                request.before.done.wait()
+                request.before = None
+            message = request.message
+            where = self.options.dataset
+            try:
+                if isinstance(message.get("file"), int) and 0 <= message["file"] < len(self.source.files):
+                    where = f"{where}: {self.readers.name(message['file'])}"
+                for answer in self.answer(message):
+                    request.answers.put(answer)
+            except BaseException as error:
+                request.answers.put((error, where, None))
+            request.answers.put(None)
+            request.done.set()
+
+    def answer(self, message):
+        """Frames that answer a request."""
+        identity = {"id": message.get("id"), "file": message.get("file")}
+        if message.get("op") == "file":
+            yield "file", {**identity, "row_groups": self.readers.row_groups(message["file"])}, ()
+        elif message.get("op") == "read":
+            group = message["group"]
+            answers = self.readers.read(message["file"], group, message.get("row", 0), message.get("rows"))
+            for frame, binary in answers:
+                yield "batch", {**identity, "group": group, **frame}, binary
+        else:
+            raise SourceFailure(
+                "PROTOCOL_VIOLATION", f"unknown request {message.get('op')!r}", "this is a bug of candlewick"
+            )
+
+    def write_answers(self):
+        """Writes what the workers decode, in the order of the requests."""
+        while True:
+            request = self.ordered.get()
+            if request.message.get("op") == "close":
+                self.writer.write("done", {"total": self.rows_sent})
+                os._exit(0)
+            while (answer := request.answers.get()) is not None:
+                kind, message, binary = answer
+                if isinstance(kind, BaseException):
+                    self.fail(kind, message, request.message.get("id"))
+                self.writer.write(kind, message, binary)
+                self.rows_sent += message.get("rows", 0)
+
+    def fail(self, error, where, request=None):
+        """Tells what went wrong, and ends the process: a fresh one starts from a clean state."""
+        failure = classify(error, where, endpoint())
+        if not isinstance(error, SourceFailure):
+            traceback.print_exception(error, file=sys.stderr)
+        self.writer.write(
+            "error",
+            {
+                "code": failure.code,
+                "message": failure.message,
+                "hint": failure.hint,
+                "retryable": failure.retryable,
+                "class": failure.python_class,
+                "id": request,
+            },
+        )
+        sys.stderr.flush()
+        os._exit(1)
+
+    def run(self):
+        """Serves until stdin ends."""
+        self.start_thread(self.listen)
+        self.start_thread(self.beat)
+        try:
+            if not FAST_CHECKSUM:
+                raise package_missing("google_crc32c")
+            self.source = self.find()
+            import_for(self.source)
+            look_into(self.source, self.options.text_column)
+            self.readers = Readers(self.source, self.options.text_column, self.options.batch_size, self.notice)
+            self.ready(self.source)
+        except BaseException as error:
+            self.fail(error, self.options.dataset)
+        remote = any(not file.local for file in self.source.files)
+        for _ in range(REMOTE_WORKERS if remote else LOCAL_WORKERS):
+            self.start_thread(self.work)
+        self.write_answers()
+
+
+def import_libraries():
+    """Loads what finds datasets; a second or two."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    for name in ("pyarrow", "huggingface_hub", "datasets"):
+        try:
+            __import__(name)
+        except ModuleNotFoundError as error:
+            raise package_missing(error.name or name) from error
+
+
+def import_for(source):
+    """Loads what reads the formats of a source, before threads need it."""
+    if any(file.format in ("parquet", "json") for file in source.files):
+        for name in ("numpy", "pyarrow", "pyarrow.compute", "pyarrow.parquet", "pyarrow.json"):
+            try:
+                __import__(name)
+            except ModuleNotFoundError as error:
+                raise package_missing(error.name or name) from error
+
+
+def main(arguments, started):
+    """Runs the streamer; does not return."""
+    options = parse_arguments(arguments)
+    try:
+        os.fstat(DATA)
+    except OSError:
+        print("streamer.py writes frames to descriptor 3, which is not open; try `3>frames`", file=sys.stderr)
+        os._exit(2)
+    Streamer(options, started).run()

@@ -1,0 +1,358 @@
+/** Supervises the streamer: starts it, feeds the native link, starts it again when it dies or falls silent. */
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { CandlewickError, errorFor } from '../errors.js';
+import type { NativeLink } from '../native/binding.js';
+import { AnswerCounter } from './frames.js';
+import { type ControlMessage, type ErrorMessage, parseMessages, type ReadyMessage } from './messages.js';
+import { type Exit, StreamerProcess } from './streamer-process.js';
+
+/** What to stream. */
+export interface StreamerSource {
+  dataset: string;
+  configName: string | null;
+  split: string;
+  textColumn: string;
+  revision: string | null;
+  /** Documents a frame, at most. */
+  batchSize: number;
+}
+
+/** Something that happened to the source, for progress displays and logs. */
+export type SourceEvent =
+  | { type: 'loading'; phase: string; seconds: number }
+  | { type: 'ready'; seconds: number }
+  | { type: 'notice'; message: string }
+  | { type: 'restart'; attempt: number; code: string; message: string };
+
+/** How to run it. */
+export interface StreamerOptions {
+  source: StreamerSource;
+  /** The interpreter. */
+  python: string;
+  env: NodeJS.ProcessEnv;
+  /** Milliseconds until the dataset must be open. */
+  loadTimeout: number;
+  /** Milliseconds without a sign of life before the process is taken for dead. */
+  silence?: number;
+  /** Seconds between its heartbeats. */
+  heartbeat?: number;
+  /** Milliseconds before the first new start; doubled for each that follows. */
+  restartDelay?: number;
+  onEvent?: (event: SourceEvent) => void;
+}
+
+const maxRestarts = 3;
+const watchEvery = 1_000;
+const crashHint = 'what it wrote last is above; `npx candlewick setup` makes a fresh Python environment';
+
+/** `streamer.py`, beside this file in a checkout; the compiled package keeps it there too. */
+export function streamerScript(): string {
+  const places = ['./streamer.py', '../../src/corpus/streamer.py'];
+  const paths = places.map((place) => fileURLToPath(new URL(place, import.meta.url)));
+  return paths.find((path) => existsSync(path)) ?? (paths[0] as string);
+}
+
+/**
+ * A streamer that is kept running. Requests come from `link`, answers go to it; when the process has to be started
+ * anew, the link asks again for what was not answered. A source that fails for good fails the link.
+ */
+export class Streamer {
+  readonly #options: Required<Omit<StreamerOptions, 'onEvent'>>;
+  readonly #onEvent: (event: SourceEvent) => void;
+  readonly #link: NativeLink;
+  readonly #started: Promise<ReadyMessage>;
+  #settleStart: { resolve(ready: ReadyMessage): void; reject(error: CandlewickError): void } | null = null;
+
+  #process: StreamerProcess | null = null;
+  /** What the first process announced; later ones must announce the same. */
+  #ready: ReadyMessage | null = null;
+  #isReady = false;
+  /** Requests by id that wait for the process to be ready; a later copy of a request replaces an earlier one. */
+  readonly #held = new Map<number, string>();
+  #answers = new AnswerCounter();
+  #restarts = 0;
+  #complaint: ErrorMessage | null = null;
+  #lastHeard = 0;
+  #startedAt = 0;
+  #watch: NodeJS.Timeout | null = null;
+  #loadTimer: NodeJS.Timeout | null = null;
+  #restartTimer: NodeJS.Timeout | null = null;
+  #failure: CandlewickError | null = null;
+  #closing: Promise<void> | null = null;
+
+  constructor(link: NativeLink, options: StreamerOptions) {
+    const { onEvent, ...rest } = options;
+    this.#options = { silence: 30_000, heartbeat: 5, restartDelay: 500, ...rest };
+    this.#onEvent = onEvent ?? (() => {});
+    this.#link = link;
+    this.#started = new Promise((resolve, reject) => {
+      this.#settleStart = { resolve, reject };
+    });
+    // A failed start is reported to whoever waits for it; nobody may be waiting yet.
+    this.#started.catch(() => {});
+    this.#spawn();
+    void this.#passRequests();
+  }
+
+  /** Resolves once the dataset is open. Rejects with what the source said, or `STREAMER_TIMEOUT`. */
+  ready(): Promise<ReadyMessage> {
+    return this.#started;
+  }
+
+  /** Process id of the current process. */
+  get pid(): number | undefined {
+    return this.#process?.pid;
+  }
+
+  /** Why the source failed for good; null while it works. */
+  get failure(): CandlewickError | null {
+    return this.#failure;
+  }
+
+  /** Fails the source on purpose: every feed on the link ends with `error`. */
+  fail(error: CandlewickError): void {
+    if (this.#failure || this.#closing) return;
+    this.#failure = error;
+    this.#clearTimers();
+    this.#process?.kill();
+    this.#link.fail(error.code, error.message, error.hint);
+    this.#settleStart?.reject(error);
+    this.#settleStart = null;
+  }
+
+  /** Ends the process and the link. Resolves when the process is gone. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    this.#clearTimers();
+    this.#link.close();
+    const closed = errorFor(
+      'ABORTED',
+      'the corpus was closed while it was loading',
+      'keep it open until it is read',
+    );
+    this.#settleStart?.reject(closed);
+    this.#settleStart = null;
+    await this.#process?.stop();
+  }
+
+  get #ended(): boolean {
+    return this.#failure !== null || this.#closing !== null;
+  }
+
+  #spawn(): void {
+    const { python, env, heartbeat, loadTimeout, source } = this.#options;
+    const command = [python, streamerScript(), ...this.#arguments(source), '--heartbeat', String(heartbeat)];
+    this.#isReady = false;
+    this.#complaint = null;
+    this.#startedAt = performance.now();
+    this.#answers = new AnswerCounter();
+    const running: StreamerProcess = new StreamerProcess(command, env, {
+      data: (chunk) => {
+        if (running === this.#process) this.#receive(chunk);
+      },
+      exit: (exit) => {
+        if (running === this.#process) this.#exited(running, exit);
+      },
+    });
+    this.#process = running;
+    this.#loadTimer = setTimeout(() => this.#loadingTooLong(loadTimeout), loadTimeout);
+    this.#startWatch();
+  }
+
+  #arguments(source: StreamerSource): string[] {
+    const revision = this.#ready?.revision ?? source.revision;
+    const given: [string, string | null][] = [
+      ['--dataset', source.dataset],
+      ['--config-name', this.#ready?.config_name ?? source.configName],
+      ['--split', source.split],
+      ['--text-column', source.textColumn],
+      ['--revision', revision],
+      ['--batch-size', String(source.batchSize)],
+    ];
+    // With `=`, a value that begins with a dash stays a value.
+    return given.flatMap(([name, value]) => (value === null ? [] : [`${name}=${value}`]));
+  }
+
+  async #passRequests(): Promise<void> {
+    for (;;) {
+      const lines = await this.#link.nextWrites();
+      if (lines === null) return;
+      if (this.#isReady) this.#process?.write(lines);
+      else for (const line of lines.split('\n')) if (line) this.#held.set(requestId(line), line);
+    }
+  }
+
+  /** Writes what was asked for while no process was ready, in the order in which it was first asked. */
+  #releaseHeld(): void {
+    const lines = [...this.#held].sort(([a], [b]) => a - b).map(([, line]) => `${line}\n`);
+    this.#held.clear();
+    if (lines.length > 0) this.#process?.write(lines.join(''));
+  }
+
+  #receive(chunk: Uint8Array): void {
+    this.#lastHeard = performance.now();
+    if (this.#ended) return;
+    this.#answers.push(chunk);
+    let messages: ControlMessage[];
+    try {
+      messages = parseMessages(this.#link.push(chunk));
+    } catch (error) {
+      const { message, hint } =
+        error instanceof CandlewickError ? error : { message: String(error), hint: 'this is a bug' };
+      this.#incident(errorFor('PROTOCOL_VIOLATION', message, hint, error));
+      return;
+    }
+    for (const message of messages) this.#hear(message);
+  }
+
+  #hear(message: ControlMessage): void {
+    if (message.kind === 'loading') {
+      this.#onEvent({ type: 'loading', phase: message.phase, seconds: message.seconds });
+    } else if (message.kind === 'progress') {
+      this.#onEvent({ type: 'notice', message: message.message });
+    } else if (message.kind === 'error') {
+      this.#complaint = message;
+    } else if (message.kind === 'ready') {
+      this.#becameReady(message);
+    }
+  }
+
+  #becameReady(ready: ReadyMessage): void {
+    clearTimeout(this.#loadTimer ?? undefined);
+    if (this.#ready && !sameFiles(this.#ready, ready)) {
+      const { dataset } = ready;
+      this.fail(
+        errorFor(
+          'SOURCE_CORRUPT',
+          `the files of ${dataset} changed while it was read`,
+          'leave its files alone while a run reads them; a run over the new files starts in a new output directory',
+        ),
+      );
+      return;
+    }
+    this.#ready ??= ready;
+    this.#isReady = true;
+    this.#releaseHeld();
+    this.#onEvent({ type: 'ready', seconds: (performance.now() - this.#startedAt) / 1000 });
+    this.#settleStart?.resolve(ready);
+    this.#settleStart = null;
+  }
+
+  #exited(process: StreamerProcess, exit: Exit): void {
+    if (this.#ended) return;
+    const complaint = this.#complaint;
+    if (complaint) {
+      const error = errorFor(complaint.code, complaint.message, complaint.hint);
+      if (complaint.retryable) this.#incident(error);
+      else this.fail(error);
+      return;
+    }
+    if (exit.error) {
+      this.fail(
+        errorFor(
+          'PYTHON_NOT_FOUND',
+          `Python cannot be started: ${exit.error.message}`,
+          'set CANDLEWICK_PYTHON to the path of a Python 3.10 or newer',
+          exit.error,
+        ),
+      );
+      return;
+    }
+    const how = exit.signal ? `was killed by ${exit.signal}` : `exited with code ${exit.code}`;
+    this.#incident(errorFor('STREAMER_CRASHED', withTail(`the streamer ${how}`, process.stderr), crashHint));
+  }
+
+  /** Something went wrong that a new process may put right. */
+  #incident(error: CandlewickError): void {
+    if (this.#ended) return;
+    this.#clearTimers();
+    this.#isReady = false;
+    if (this.#answers.answers > 0) this.#restarts = 0;
+    const dead = this.#process;
+    this.#process = null;
+    dead?.kill();
+    // A source that never was there does not come back by asking again.
+    if (this.#ready === null || this.#restarts >= maxRestarts) {
+      this.fail(error);
+      return;
+    }
+    this.#restarts++;
+    this.#onEvent({
+      type: 'restart',
+      attempt: this.#restarts,
+      code: error.code,
+      message: firstLine(error.message),
+    });
+    const delay = this.#options.restartDelay * 2 ** (this.#restarts - 1);
+    this.#restartTimer = setTimeout(() => {
+      if (this.#ended) return;
+      this.#spawn();
+      // Before the new process has sent anything: the link forgets half a frame and queues its requests again.
+      this.#link.restart();
+    }, delay);
+  }
+
+  #loadingTooLong(milliseconds: number): void {
+    const seconds = milliseconds / 1000;
+    const tail = this.#process?.stderr ?? [];
+    this.fail(
+      errorFor(
+        'STREAMER_TIMEOUT',
+        withTail(`${this.#options.source.dataset} was not open after ${seconds} s`, tail),
+        'check the network, or allow more time with --load-timeout SECONDS',
+      ),
+    );
+  }
+
+  /** Takes a process that sends nothing, not even heartbeats, for dead. */
+  #startWatch(): void {
+    const { silence } = this.#options;
+    const every = Math.min(watchEvery, silence / 4);
+    this.#lastHeard = performance.now();
+    let lastTick = performance.now();
+    this.#watch = setInterval(() => {
+      const now = performance.now();
+      // The event loop stood still, or the machine slept: what came in meanwhile has not been read yet.
+      if (now - lastTick > 5 * every) this.#lastHeard = now;
+      lastTick = now;
+      if (now - this.#lastHeard < silence) return;
+      const message = withTail(
+        `the streamer was silent for ${silence / 1000} s`,
+        this.#process?.stderr ?? [],
+      );
+      this.#incident(errorFor('STREAMER_CRASHED', message, crashHint));
+    }, every);
+    this.#watch.unref();
+  }
+
+  #clearTimers(): void {
+    if (this.#watch) clearInterval(this.#watch);
+    if (this.#loadTimer) clearTimeout(this.#loadTimer);
+    if (this.#restartTimer) clearTimeout(this.#restartTimer);
+  }
+}
+
+function requestId(line: string): number {
+  return (JSON.parse(line) as { id: number }).id;
+}
+
+function sameFiles(a: ReadyMessage, b: ReadyMessage): boolean {
+  const identity = ({ files, revision, row_groups }: ReadyMessage) =>
+    JSON.stringify([files, revision, row_groups]);
+  return identity(a) === identity(b);
+}
+
+function withTail(message: string, stderr: readonly string[]): string {
+  return stderr.length > 0
+    ? `${message}; it wrote:\n${stderr.map((line) => `  ${line}`).join('\n')}`
+    : message;
+}
+
+function firstLine(text: string): string {
+  return text.split('\n', 1)[0] ?? text;
+}

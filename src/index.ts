@@ -1,0 +1,25 @@
+/** Pretrain a transformer from a stream: the public API. */
+export { configFromValues, loadConfig } from './config/index.js';
+export type { LoadedConfig, ResolvedConfig, RunConfig } from './config/index.js';
+export { HuggingFaceStreamingCorpus } from './corpus/index.js';
+export type { HuggingFaceCorpusOptions } from './corpus/index.js';
+export {
+  AbortedError,
+  CandlewickError,
+  ConfigurationError,
+  DivergedError,
+  EnvironmentError,
+  OutOfMemoryError,
+  SourceError,
+} from './errors.js';
+export type { ErrorCode } from './errors.js';
+export { Trainer } from './run/index.js';
+export type {
+  DoneEvent,
+  EvalRow,
+  RunPlan,
+  SetupEvent,
+  StepRow,
+  TrainerEvent,
+  TrainerOptions,
+} from './run/index.js';

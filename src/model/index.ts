@@ -1,0 +1,72 @@
+/** Trained models: load one and let it continue a text. */
+import type { NativeModel } from '../native/binding.js';
+import { native } from '../native/index.js';
+
+export interface GenerateOptions {
+  /** Tokens at most; default: 100. */
+  maxTokens?: number | undefined;
+  /** Divides the logits; 0 always takes the likeliest token; default: 0.8. */
+  temperature?: number | undefined;
+  /** Only the k likeliest tokens; default: all. */
+  topK?: number | undefined;
+  /** Only the likeliest tokens that together have this probability; default: all. */
+  topP?: number | undefined;
+  /** Same seed, same text; default: 1. */
+  seed?: number | undefined;
+  /** Ends the text at the next token. */
+  signal?: AbortSignal | undefined;
+}
+
+/** A model with its tokenizer, ready to continue texts. */
+export class Model implements AsyncDisposable {
+  readonly #native: NativeModel;
+
+  private constructor(model: NativeModel) {
+    this.#native = model;
+  }
+
+  /**
+   * Loads a checkpoint or an exported directory: `model.safetensors`, `config.json`, and the tokenizer beside them or
+   * in the run. Throws CHECKPOINT_CORRUPT, TOKENIZER_INVALID, TOKENIZER_MISMATCH, CUDA_UNAVAILABLE.
+   */
+  static async load(directory: string, options: { device?: 'cpu' | 'cuda' | 'auto' } = {}): Promise<Model> {
+    return new Model(await native().loadModel(directory, options.device ?? 'auto'));
+  }
+
+  /** Pieces of the text that follows `prompt`, complete characters only, until end-of-text or `maxTokens`. */
+  async *generate(prompt: string, options: GenerateOptions = {}): AsyncGenerator<string, void, undefined> {
+    const { maxTokens = 100, temperature = 0.8, topK, topP, seed = 1, signal } = options;
+    const generation = this.#native.generate(
+      prompt,
+      JSON.stringify({
+        max_tokens: maxTokens,
+        temperature,
+        top_k: topK ?? null,
+        top_p: topP ?? null,
+        seed,
+      }),
+    );
+    const cancel = () => generation.cancel();
+    if (signal?.aborted) return;
+    signal?.addEventListener('abort', cancel, { once: true });
+    try {
+      for (;;) {
+        const piece = await generation.next();
+        if (piece === null) return;
+        yield piece;
+      }
+    } finally {
+      signal?.removeEventListener('abort', cancel);
+      cancel();
+    }
+  }
+
+  /** Lets go of the model's memory. */
+  async close(): Promise<void> {
+    await this.#native.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}

@@ -1,0 +1,154 @@
+/** What the native binding offers. Everything here is created through `native()` of `./index.js`. */
+
+/** One streamer process as the native side sees it: parses its frames, routes batches to feeds, queues requests. */
+export interface NativeLink {
+  /** Bytes read from the streamer's pipe. Returns the control messages in them as a JSON array, or null. Throws PROTOCOL_VIOLATION. */
+  push(chunk: Uint8Array): string | null;
+  /** Request lines to write to the streamer's stdin, each ended by a newline; null once closed. */
+  nextWrites(): Promise<string | null>;
+  /** The streamer was started again: what it had not answered is requested once more, from the first row not yet received. */
+  restart(): void;
+  /** The source has failed for good: every feed on it fails with this error. */
+  fail(code: string, message: string, hint: string): void;
+  /** Ends `nextWrites` and every feed on this link. */
+  close(): void;
+}
+
+/** One source of a feed: what its streamer's `ready` message said, and its share. */
+export interface FeedSource {
+  /** File paths, sorted; their order and spelling are part of the stream's identity. */
+  files: string[];
+  /** Whether files are read by row group. */
+  row_groups: boolean;
+  /** Share of the tokens, relative to the other sources. */
+  weight: number;
+  on_exhausted: 'repeat' | 'stop' | 'drop';
+  /** Everything up to and including this row (file order) is held out. */
+  held_out: HeldOutEnd | null;
+  /** What makes it this source and no other; a state of a source with another identity is refused. */
+  identity?: Record<string, string | null>;
+}
+
+/** The last held-out row of a source, in file order. */
+export interface HeldOutEnd {
+  file: number;
+  group: number;
+  row: number;
+  /** How many documents are held out. */
+  documents: number;
+}
+
+export interface FeedOptions {
+  sources: FeedSource[];
+  /** `file`: plain file order, no window. `shuffled`: the order of training. */
+  order: 'file' | 'shuffled';
+  seed: number;
+  shuffle_buffer_size: number;
+  /** Documents a frame; how much is fetched at a time. */
+  batch_size: number;
+  /** Passes over each source; null: no limit. */
+  epochs: number | null;
+  /** Documents in all; null: no limit. */
+  max_samples: number | null;
+  /** Threads that tokenize; 0: as many as there are processors. */
+  threads: number;
+  /** What batches look like; absent for a feed of documents. */
+  batches?: { rows: number; sequence_length: number; rank: number; world_size: number };
+  /** State of an earlier batch: the stream goes on after it. */
+  state?: string;
+}
+
+export interface NativeBatch {
+  inputs: Uint32Array;
+  targets: Uint32Array;
+  /** Targets that count (not past the end of a finite stream). */
+  counted: number;
+  /** JSON; resumes after this batch. */
+  state: string;
+  /** Rolling hash, 16 hex digits. */
+  hash: string;
+}
+
+export interface NativeFeed {
+  /** At least one document unless the stream has ended (null). */
+  nextDocuments(max: number): Promise<string[] | null>;
+  nextBatch(): Promise<NativeBatch | null>;
+  /** JSON: buffered text and token bytes, documents read, … */
+  stats(): string;
+  close(): Promise<void>;
+}
+
+/** Held-out documents, tokenized: what evaluation reads. */
+export interface NativeHeldOut {
+  /** Where each source's held-out part ends. */
+  ends(): HeldOutEnd[];
+  documents(): number;
+  /** UTF-8 bytes of the documents. */
+  bytes(): number;
+  /** Their text one after the other, UTF-8. */
+  text(): Uint8Array;
+  /** Bits a byte that the empirical unigram distribution of the tokens gives, end-of-text included. */
+  unigramBitsPerByte(): number;
+}
+
+export interface NativeTokenizer {
+  encode(text: string | Uint8Array): Uint32Array;
+  encodeBatch(texts: (string | Uint8Array)[], threads: number): Promise<Uint32Array[]>;
+  decode(ids: Uint32Array, skipSpecial: boolean): string;
+  vocabSize(): number;
+  /** Id and spelling of end-of-text; throws TOKENIZER_INVALID where there is none. */
+  endOfText(): { id: number; token: string };
+  digest(): string;
+  save(dir: string): Promise<void>;
+}
+
+export interface NativeTokenizerTrainer {
+  /** Counts the words of documents given by a program. */
+  count(documents: (string | Uint8Array)[]): Promise<void>;
+  /** Counts every document of a feed without bringing text into JavaScript; ends with the feed. */
+  consume(feed: NativeFeed): Promise<void>;
+  /** JSON: phase, documents, bytes, merges. */
+  progress(): string;
+  abort(): void;
+  finish(): Promise<NativeTokenizer>;
+}
+
+export interface NativeTrainer {
+  /** Trains until `step` updates are completed, a limit is reached or the stream ends; then a `paused` event follows. */
+  runUntil(step: number): void;
+  /** Followed by an `eval` event. */
+  evaluate(heldOut: NativeHeldOut): void;
+  /** Writes weights, optimizer and stream state into an existing directory; followed by a `saved` event. */
+  save(dir: string): void;
+  /** Abandons the step in progress; a `paused` event with reason `stopped` follows. */
+  stop(): void;
+  /** Events as JSON, oldest first; empty once closed. */
+  nextEvents(max: number): Promise<string[]>;
+  close(): Promise<void>;
+}
+
+export interface NativeGeneration {
+  /** The next piece of text, complete characters only; null at the end. */
+  next(): Promise<string | null>;
+  cancel(): void;
+}
+
+export interface NativeModel {
+  generate(prompt: string, options: string): NativeGeneration;
+  close(): Promise<void>;
+}
+
+export interface NativeBinding {
+  version(): string;
+  createLink(): NativeLink;
+  createFeed(options: FeedOptions, links: NativeLink[], tokenizer?: NativeTokenizer): NativeFeed;
+  /** Reads all of a feed in file order (its `max_samples` documents) as held-out documents. */
+  collectHeldOut(feed: NativeFeed, tokenizer: NativeTokenizer): Promise<NativeHeldOut>;
+  tokenizerFromPath(path: string): Promise<NativeTokenizer>;
+  createTokenizerTrainer(options: string): NativeTokenizerTrainer;
+  /** `options`: model, training, optimizer and schedule as in the configuration, `checkpoint`: directory to go on from or null. */
+  createTrainer(options: string, feed: NativeFeed, tokenizer: NativeTokenizer): Promise<NativeTrainer>;
+  loadModel(dir: string, device: string): Promise<NativeModel>;
+  /** JSON: parameter counts of a model configuration; throws CONFIG_INVALID. */
+  parameterCount(model: string): string;
+}

@@ -1,0 +1,125 @@
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { errorFor } from '../errors.js';
+import type {
+  FeedOptions,
+  NativeBinding,
+  NativeFeed,
+  NativeHeldOut,
+  NativeLink,
+  NativeModel,
+  NativeTokenizer,
+  NativeTokenizerTrainer,
+  NativeTrainer,
+} from './binding.js';
+import { platformTriple } from './platform.js';
+
+/** What the compiled binding exports, as napi names it. */
+interface Compiled {
+  version(): string;
+  NativeLink: new () => NativeLink;
+  NativeFeed: new (options: string, links: NativeLink[], tokenizer?: NativeTokenizer) => NativeFeed;
+  NativeTokenizerTrainer: new (options: string) => NativeTokenizerTrainer;
+  collectHeldOut(feed: NativeFeed, tokenizer: NativeTokenizer): Promise<NativeHeldOut>;
+  tokenizerFromPath(path: string): Promise<NativeTokenizer>;
+  createTrainer(options: string, feed: NativeFeed, tokenizer: NativeTokenizer): Promise<NativeTrainer>;
+  loadModel(dir: string, device: string): Promise<NativeModel>;
+  parameterCount(model: string): string;
+}
+
+let loaded: NativeBinding | undefined;
+
+/** The native binding, loaded at the first call. Throws NATIVE_NOT_FOUND with what was tried. */
+export function native(): NativeBinding {
+  loaded ??= bind(load());
+  return loaded;
+}
+
+function load(): Compiled {
+  const require = createRequire(import.meta.url);
+  const triple = platformTriple();
+  // Beside the compiled JavaScript; or, when a test runs the sources, where the build puts it.
+  const places = ['./', '../../dist/native/'].map((place) => `${place}candlewick.${triple}.node`);
+  const file = places.map((place) => fileURLToPath(new URL(place, import.meta.url))).find(existsSync);
+  try {
+    return require(file ?? `./candlewick.${triple}.node`) as Compiled;
+  } catch (cause) {
+    const missing = file === undefined;
+    throw errorFor(
+      'NATIVE_NOT_FOUND',
+      missing
+        ? `this installation has no native binary for ${triple}`
+        : `the native binary for ${triple} does not load: ${(cause as Error).message}`,
+      missing
+        ? 'in a checkout: npm run build; otherwise reinstall candlewick on this platform (supported: linux-x64-gnu)'
+        : 'reinstall candlewick on this machine; in a checkout: npm run build',
+      cause,
+    );
+  }
+}
+
+/** Turns native errors, which carry JSON as their message, into our classes. */
+function mapped(cause: unknown): unknown {
+  if (!(cause instanceof Error)) return cause;
+  try {
+    const { code, message, hint } = JSON.parse(cause.message) as Record<string, string>;
+    if (code !== undefined && message !== undefined) return errorFor(code, message, hint ?? '', cause);
+  } catch {
+    // Not ours: napi's own message about wrong arguments, or a panic.
+  }
+  return errorFor(
+    'INTERNAL',
+    cause.message,
+    'this is a bug of candlewick; please report it with the command you ran',
+    cause,
+  );
+}
+
+/** Calls native code; what it throws or rejects with comes out as our errors. */
+function call<T>(body: () => T): T {
+  try {
+    const result = body();
+    if (result instanceof Promise) {
+      return result.catch((cause: unknown) => {
+        throw mapped(cause);
+      }) as T;
+    }
+    return result;
+  } catch (cause) {
+    throw mapped(cause);
+  }
+}
+
+/** Makes every method of a native class throw our errors. */
+function guard(Class: { prototype: object }): void {
+  const prototype = Class.prototype as Record<string, unknown>;
+  for (const name of Object.getOwnPropertyNames(prototype)) {
+    const method = prototype[name];
+    if (name === 'constructor' || typeof method !== 'function') continue;
+    prototype[name] = function (this: unknown, ...args: unknown[]): unknown {
+      return call(() => Reflect.apply(method, this, args));
+    };
+  }
+}
+
+function bind(compiled: Compiled): NativeBinding {
+  for (const exported of Object.values(compiled)) {
+    if (typeof exported === 'function' && /^class\b|^Native/.test(exported.name)) guard(exported);
+  }
+  return {
+    version: () => compiled.version(),
+    createLink: () => call(() => new compiled.NativeLink()),
+    createFeed: (options: FeedOptions, links, tokenizer) => {
+      const { batches, state, ...rest } = options;
+      const json = JSON.stringify({ ...rest, batches: batches ?? null, state: state ?? null });
+      return call(() => new compiled.NativeFeed(json, links, tokenizer));
+    },
+    collectHeldOut: (feed, tokenizer) => call(() => compiled.collectHeldOut(feed, tokenizer)),
+    tokenizerFromPath: (path) => call(() => compiled.tokenizerFromPath(path)),
+    createTokenizerTrainer: (options) => call(() => new compiled.NativeTokenizerTrainer(options)),
+    createTrainer: (options, feed, tokenizer) => call(() => compiled.createTrainer(options, feed, tokenizer)),
+    loadModel: (dir, device) => call(() => compiled.loadModel(dir, device)),
+    parameterCount: (model) => call(() => compiled.parameterCount(model)),
+  };
+}

@@ -1,0 +1,358 @@
+import { cp } from 'node:fs/promises';
+import { join } from 'node:path';
+import { configFromValues, configToYaml, loadConfig, vocabSizeFor } from '../config/index.js';
+import type { LoadedConfig, Override, ResolvedConfig } from '../config/index.js';
+import { errorFor } from '../errors.js';
+import type { NativeBinding, NativeFeed, NativeTokenizer, NativeTrainer } from '../native/binding.js';
+import { CheckpointStore, runOf } from './checkpoint.js';
+import { RunDirectory, readRunConfig } from './directory.js';
+import { exists, onDisk, samePlace, sha256 } from './disk.js';
+import type { SetupEvent } from './events.js';
+import { feedSource, holdOut } from './held-out.js';
+import type { HeldOut } from './held-out.js';
+import { TrainingLoop } from './loop.js';
+import { MetricsFile } from './metrics.js';
+import {
+  compareIdentity,
+  continueConfig,
+  differencesOf,
+  digestOfFiles,
+  findResumed,
+  startOf,
+} from './resume.js';
+import type { Resumed, StreamIdentity } from './resume.js';
+import type { OpenCorpus, OpenSource, SourceReady } from './source.js';
+import { byteTokenizer, holdsTokenizer, saveTokenizer, trainTokenizer } from './tokenizer.js';
+import type { Opened, RunPlan, TrainerOptions, TrainerParts } from './trainer.js';
+
+/** The steps of `Trainer.create`, in their order. */
+export class Builder {
+  readonly #options: TrainerOptions;
+  readonly #binding: NativeBinding;
+  readonly #openCorpus: OpenCorpus;
+  readonly #opened: Opened;
+  /** Aborts what goes on before the first step. A run that has begun is stopped instead, so that it can save. */
+  readonly #setup = new AbortController();
+  /** Held-out documents are read twice where a tokenizer is trained between. */
+  #hasHeldOut = false;
+  #notice: (message: string) => void = (message) => this.#warn(message);
+
+  constructor(options: TrainerOptions, parts: TrainerParts, opened: Opened) {
+    this.#options = options;
+    this.#binding = parts.binding;
+    this.#openCorpus = parts.openCorpus;
+    this.#opened = opened;
+  }
+
+  async build(): Promise<{ plan: RunPlan; loop: TrainingLoop }> {
+    const { signal } = this.#options;
+    const abort = () => this.#setup.abort(signal?.reason);
+    signal?.addEventListener('abort', abort, { once: true });
+    try {
+      return await this.#build();
+    } finally {
+      signal?.removeEventListener('abort', abort);
+    }
+  }
+
+  async #build(): Promise<{ plan: RunPlan; loop: TrainingLoop }> {
+    const loaded = await this.#load();
+    const known = await this.#knownTokenizer(loaded.config);
+    // What can be wrong is found before anything is written.
+    this.#size(loaded.config, known?.vocabSize() ?? loaded.config.tokenizer.train?.vocab_size ?? 0);
+    known?.endOfText();
+
+    const directory = await RunDirectory.open(this.#options.output ?? loaded.output);
+    this.#opened.add(() => directory.release());
+    const store = new CheckpointStore(directory.checkpoints);
+    const resume = this.#options.resume ?? loaded.config.checkpoint.resume;
+    const resumed = await findResumed(resume, directory.path, store, (message) => this.#warn(message));
+    const { config, fresh } = await this.#continue(loaded, directory, resumed);
+    config.output = directory.path;
+    if (this.#options.tokenizer !== undefined) config.tokenizer = { path: directory.tokenizer, train: null };
+
+    const source = await this.#openSource(config);
+    const tokenizer = known ?? (await this.#ownTokenizer(config, directory, source, resumed, fresh));
+    const parameters = this.#size(config, tokenizer.vocabSize());
+    tokenizer.endOfText();
+    const heldOut = await this.#heldOut(config, source, tokenizer);
+    const identity = identityOf(config, source.ready, tokenizer);
+    if (resumed !== null) compareIdentity(runOf(resumed.checkpoint.path), resumed.stream.identity, identity);
+    // The run directory has its tokenizer, so that its checkpoints can be used by themselves.
+    if (known !== null && (resumed === null || !(await holdsTokenizer(directory.tokenizer)))) {
+      await saveTokenizer(tokenizer, directory.tokenizer);
+    }
+    const yaml = configToYaml(config);
+    await directory.writeConfig(yaml);
+
+    this.#phase('model', `building the model: ${parameters.total.toLocaleString('en-US')} parameters`);
+    const native = await this.#trainer(config, source, tokenizer, heldOut, resumed);
+    const start = startOf(resumed);
+    await this.#takeHistory(directory, resumed);
+    await store.clean();
+    if (resumed !== null) await store.abandonAfter(start.step);
+    const metrics = await MetricsFile.open(directory.metrics, start.step);
+    this.#opened.add(() => metrics.close());
+    const loop = new TrainingLoop({
+      native,
+      config,
+      digest: sha256(yaml),
+      identity,
+      store,
+      metrics,
+      heldOut,
+      start,
+    });
+    this.#notice = (message) => loop.notice(message);
+    const stop = () => loop.stop();
+    this.#options.signal?.addEventListener('abort', stop, { once: true });
+    this.#opened.add(() => this.#options.signal?.removeEventListener('abort', stop));
+    this.#check();
+    return {
+      loop,
+      plan: {
+        config,
+        output: directory.path,
+        ready: source.ready,
+        tokenizer: {
+          size: tokenizer.vocabSize(),
+          path: config.tokenizer.path ?? directory.tokenizer,
+          trained: known === null,
+        },
+        parameters,
+        tokensPerStep: config.training.global_batch_size * config.data.sequence_length,
+        heldOut: heldOut === null ? null : { documents: heldOut.documents, bytes: heldOut.bytes },
+        resumedFrom:
+          resumed === null ? null : { path: resumed.checkpoint.path, step: resumed.checkpoint.step },
+      },
+    };
+  }
+
+  async #load(): Promise<LoadedConfig> {
+    const { config, corpus, tokenizer, output } = this.#options;
+    const given: Override[] = [];
+    if (tokenizer !== undefined) {
+      given.push({ key: 'tokenizer.path', value: join(output ?? '', 'tokenizer'), flag: 'tokenizer' });
+    }
+    if (corpus?.dataset !== undefined) {
+      given.push({ key: 'data.dataset', value: corpus.dataset, flag: 'corpus' });
+      const { maxSamples, epochs } = corpus.options ?? {};
+      if (Number.isFinite(maxSamples))
+        given.push({ key: 'data.max_samples', value: maxSamples, flag: 'corpus' });
+      if (Number.isFinite(epochs)) given.push({ key: 'data.epochs', value: epochs, flag: 'corpus' });
+    }
+    if (typeof config === 'string') return loadConfig(config, given);
+    return isLoaded(config) ? config : configFromValues(config, given);
+  }
+
+  /** The tokenizer that was given or named; null for one that is to be trained. */
+  async #knownTokenizer(config: ResolvedConfig): Promise<NativeTokenizer | null> {
+    if (this.#options.tokenizer !== undefined) return this.#options.tokenizer.native;
+    const { path } = config.tokenizer;
+    return path === null ? null : this.#binding.tokenizerFromPath(path);
+  }
+
+  /** Counts parameters, after setting the vocabulary. Throws TOKENIZER_MISMATCH, CONFIG_INVALID. */
+  #size(config: ResolvedConfig, tokens: number): RunPlan['parameters'] {
+    const vocab_size = vocabSizeFor(config.model.vocab_size, tokens);
+    const parameters = this.#binding.parameterCount(JSON.stringify({ ...config.model, vocab_size }));
+    config.model.vocab_size = vocab_size;
+    return JSON.parse(parameters) as RunPlan['parameters'];
+  }
+
+  /** The configuration to run with, and whether nothing of an earlier run may be used. Throws RESUME_MISMATCH. */
+  async #continue(
+    loaded: LoadedConfig,
+    directory: RunDirectory,
+    resumed: Resumed | null,
+  ): Promise<{ config: ResolvedConfig; fresh: boolean }> {
+    const there = await directory.readConfig();
+    if (resumed !== null) {
+      const old = resumed.trainer.configuration;
+      return {
+        config: continueConfig(runOf(resumed.checkpoint.path), old, loaded.config, loaded.given),
+        fresh: false,
+      };
+    }
+    const config = structuredClone(loaded.config);
+    // A run that left no checkpoint is begun again; its tokenizer serves if it would come out the same.
+    const same = there !== null && differencesOf(there, config).length === 0;
+    if (same && loaded.given.data.revision === null) config.data.revision = there.data.revision;
+    return { config, fresh: !same };
+  }
+
+  async #openSource(config: ResolvedConfig): Promise<OpenSource> {
+    this.#phase('data', `opening ${config.data.dataset}`);
+    const hooks = { signal: this.#setup.signal, notice: (message: string) => this.#notice(message) };
+    const corpus = this.#options.corpus ?? this.#openCorpus(config.data, hooks);
+    if (this.#options.corpus === undefined) this.#opened.add(() => corpus.close());
+    const source = await corpus.open();
+    this.#opened.add(() => source.release());
+    const { dataset, config_name, split, text_column, revision } = source.ready;
+    if (this.#options.corpus === undefined) config.data.revision = revision ?? config.data.revision;
+    else Object.assign(config.data, { dataset, config_name, split, text_column, revision });
+    this.#check();
+    return source;
+  }
+
+  /** The run's own tokenizer: trained before, or trained now. */
+  async #ownTokenizer(
+    config: ResolvedConfig,
+    directory: RunDirectory,
+    source: OpenSource,
+    resumed: Resumed | null,
+    fresh: boolean,
+  ): Promise<NativeTokenizer> {
+    if (!fresh && (await holdsTokenizer(directory.tokenizer))) {
+      return this.#binding.tokenizerFromPath(directory.tokenizer);
+    }
+    const before = resumed === null ? null : join(runOf(resumed.checkpoint.path), 'tokenizer');
+    if (before !== null && (await holdsTokenizer(before))) {
+      const tokenizer = await this.#binding.tokenizerFromPath(before);
+      await saveTokenizer(tokenizer, directory.tokenizer);
+      return tokenizer;
+    }
+    const { train } = config.tokenizer;
+    if (train === null)
+      throw errorFor('INTERNAL', 'no tokenizer is configured', 'report this with config.yaml');
+    const skipped = await this.#heldOut(config, source, await byteTokenizer(this.#binding));
+    await directory.writeConfig(configToYaml(config));
+    this.#phase('tokenizer', `training a tokenizer of ${train.vocab_size.toLocaleString('en-US')} tokens`);
+    const tokenizer = await trainTokenizer(this.#binding, source, {
+      vocabSize: train.vocab_size,
+      pattern: train.pattern,
+      specialTokens: train.special_tokens,
+      maxSamples: train.max_samples,
+      batchSize: config.data.batch_size,
+      threads: config.data.threads,
+      heldOut: skipped?.ends[0] ?? null,
+      signal: this.#setup.signal,
+      onProgress: (event) => this.#options.onSetup?.(event),
+    });
+    await saveTokenizer(tokenizer, directory.tokenizer);
+    return tokenizer;
+  }
+
+  async #heldOut(
+    config: ResolvedConfig,
+    source: OpenSource,
+    tokenizer: NativeTokenizer,
+  ): Promise<HeldOut | null> {
+    const { documents } = config.evaluation;
+    if (documents === 0) return null;
+    if (!this.#hasHeldOut)
+      this.#phase('held-out', `holding out ${documents.toLocaleString('en-US')} documents`);
+    this.#hasHeldOut = true;
+    const { batch_size: batchSize, threads } = config.data;
+    const heldOut = await holdOut(this.#binding, source, tokenizer, {
+      documents,
+      batchSize,
+      threads,
+      signal: this.#setup.signal,
+    });
+    this.#check();
+    return heldOut;
+  }
+
+  async #trainer(
+    config: ResolvedConfig,
+    source: OpenSource,
+    tokenizer: NativeTokenizer,
+    heldOut: HeldOut | null,
+    resumed: Resumed | null,
+  ): Promise<NativeTrainer> {
+    const { data, training } = config;
+    const feed: NativeFeed = this.#binding.createFeed(
+      {
+        sources: [feedSource(source.ready, heldOut?.ends[0] ?? null)],
+        order: 'shuffled',
+        seed: data.seed,
+        shuffle_buffer_size: data.shuffle_buffer_size,
+        batch_size: data.batch_size,
+        epochs: data.epochs,
+        max_samples: data.max_samples,
+        threads: data.threads,
+        batches: {
+          rows: training.global_batch_size,
+          sequence_length: data.sequence_length,
+          rank: 0,
+          world_size: 1,
+        },
+        ...(resumed === null ? {} : { state: resumed.stream.state }),
+      },
+      [source.link],
+      tokenizer,
+    );
+    this.#opened.add(() => feed.close());
+    // There is one optimizer, so that its name says nothing there.
+    const { name: _, ...optimizer } = config.optimizer;
+    const native = await this.#binding.createTrainer(
+      JSON.stringify({
+        model: config.model,
+        sequence_length: data.sequence_length,
+        micro_batch_size: training.micro_batch_size,
+        global_batch_size: training.global_batch_size,
+        optimizer,
+        schedule: config.schedule,
+        limits: {
+          max_steps: training.max_steps,
+          max_tokens: training.max_tokens,
+          max_samples: data.max_samples,
+        },
+        threads: training.threads,
+        device: training.device,
+        seed: training.seed,
+        checkpoint: resumed?.checkpoint.path ?? null,
+      }),
+      feed,
+      tokenizer,
+    );
+    this.#opened.add(() => native.close());
+    return native;
+  }
+
+  /** A run that goes on from another's checkpoint takes over its history. */
+  async #takeHistory(directory: RunDirectory, resumed: Resumed | null): Promise<void> {
+    if (resumed === null) return;
+    const run = runOf(resumed.checkpoint.path);
+    const from = join(run, 'metrics.jsonl');
+    if (samePlace(run, directory.path) || !(await exists(from)) || (await readRunConfig(run)) === null)
+      return;
+    await onDisk(directory.metrics, () => cp(from, directory.metrics));
+  }
+
+  #phase(phase: (SetupEvent & { type: 'phase' })['phase'], message: string): void {
+    this.#check();
+    this.#options.onSetup?.({ type: 'phase', phase, message });
+  }
+
+  #warn(message: string): void {
+    this.#options.onSetup?.({ type: 'warning', message });
+  }
+
+  #check(): void {
+    if (this.#options.signal?.aborted === true) {
+      throw errorFor('ABORTED', 'stopped before the first step', 'run the same command to begin again');
+    }
+  }
+}
+
+function identityOf(config: ResolvedConfig, ready: SourceReady, tokenizer: NativeTokenizer): StreamIdentity {
+  return {
+    dataset: ready.dataset,
+    config_name: ready.config_name,
+    split: ready.split,
+    revision: ready.revision,
+    files: digestOfFiles(ready.files),
+    text_column: ready.text_column,
+    seed: config.data.seed,
+    shuffle_buffer_size: config.data.shuffle_buffer_size,
+    sequence_length: config.data.sequence_length,
+    held_out: config.evaluation.documents,
+    tokenizer: tokenizer.digest(),
+  };
+}
+
+function isLoaded(config: Record<string, unknown> | LoadedConfig): config is LoadedConfig {
+  return 'given' in config && 'decisions' in config;
+}

@@ -1,0 +1,59 @@
+import type { EvalRow, StepRow } from './metrics.js';
+
+/** What a run tells while it runs. */
+export type TrainerEvent =
+  | ({ type: 'step' } & StepRow)
+  | ({ type: 'eval' } & EvalRow & { unigram_bits_per_byte: number; gzip_bits_per_byte: number })
+  | { type: 'checkpoint'; step: number; path: string; seconds: number }
+  | { type: 'source'; message: string }
+  | DoneEvent;
+
+/** The last event of a run. */
+export interface DoneEvent {
+  type: 'done';
+  /** `limit`: as far as it should go; `ended`: the data ended before; `stopped`: it can go on. */
+  reason: 'limit' | 'ended' | 'stopped';
+  step: number;
+  tokens: number;
+  documents: number;
+  /** Rolling hash of every target consumed; null before the first step. */
+  stream_hash: string | null;
+  /** The newest checkpoint; null when there is none. */
+  checkpoint: string | null;
+}
+
+/** What happens before the first step. */
+export type SetupEvent =
+  | { type: 'phase'; phase: 'data' | 'held-out' | 'tokenizer' | 'model'; message: string }
+  | {
+      type: 'tokenizer';
+      documents: number;
+      bytes: number;
+      merges: number;
+      target: number;
+      limit: number | null;
+      seconds: number;
+    }
+  | { type: 'warning'; message: string };
+
+/** An event of the native trainer, as it comes over; `notice` is put among them by the source's supervisor. */
+export type NativeEvent =
+  | {
+      type: 'step';
+      step: number;
+      loss: number;
+      grad_norm: number;
+      lr: number;
+      tokens: number;
+      documents: number;
+      epoch: number;
+      seconds: number;
+      data_wait_seconds: number;
+      stream_hash: string;
+    }
+  | { type: 'paused'; step: number; reason: 'target' | 'stopped' | 'ended' | 'limit' }
+  | { type: 'eval'; step: number; nats: number; targets: number }
+  | { type: 'saved'; dir: string; step: number; state: unknown }
+  | { type: 'waiting'; seconds: number }
+  | { type: 'notice'; message: string }
+  | { type: 'error'; code: string; message: string; hint: string };

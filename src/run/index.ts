@@ -1,0 +1,14 @@
+export { CheckpointStore, namedCheckpoint, verify } from './checkpoint.js';
+export type { Checkpoint, Manifest } from './checkpoint.js';
+export { onDisk } from './disk.js';
+export type { DoneEvent, SetupEvent, TrainerEvent } from './events.js';
+export { limitsInWords } from './limits.js';
+export type { EvalRow, StepRow } from './metrics.js';
+export { openCorpus } from './parts.js';
+export { Lock } from './lock.js';
+export { duration, Progress, short } from './progress.js';
+export { StopSignals } from './signals.js';
+export type { OpenSource, SourceReady, TrainableCorpus } from './source.js';
+export { holdsTokenizer, saveTokenizer, trainTokenizer } from './tokenizer.js';
+export { Trainer } from './trainer.js';
+export type { RunPlan, TrainerOptions, TrainerParts } from './trainer.js';

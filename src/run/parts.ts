@@ -1,0 +1,31 @@
+import { HuggingFaceStreamingCorpus } from '../corpus/index.js';
+import { native } from '../native/index.js';
+import type { SourceConfig, SourceHooks, TrainableCorpus } from './source.js';
+import type { TrainerParts } from './trainer.js';
+
+/** What a trainer is built upon outside of tests. Throws NATIVE_NOT_FOUND. */
+export function defaultParts(): TrainerParts {
+  return { binding: native(), openCorpus };
+}
+
+/** Makes the corpus that a configuration names; nothing is opened yet. */
+export function openCorpus(data: SourceConfig, hooks: SourceHooks): TrainableCorpus {
+  return new HuggingFaceStreamingCorpus(data.dataset, {
+    configName: data.config_name,
+    split: data.split,
+    textColumn: data.text_column,
+    batchSize: data.batch_size,
+    revision: data.revision,
+    python: data.python ?? undefined,
+    loadTimeout: data.load_timeout,
+    signal: hooks.signal,
+    onEvent: (event) => {
+      if (event.type === 'notice') hooks.notice?.(event.message);
+      if (event.type === 'restart') {
+        hooks.notice?.(
+          `the streamer is started again (attempt ${event.attempt}): ${event.code}: ${event.message}`,
+        );
+      }
+    },
+  });
+}

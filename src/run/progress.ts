@@ -1,0 +1,228 @@
+import type { ResolvedConfig } from '../config/index.js';
+import type { SetupEvent, TrainerEvent } from './events.js';
+import { progressOf } from './limits.js';
+
+/** Where people's text goes: a terminal, a pipe or a file. */
+export interface Screen {
+  write(text: string): unknown;
+  isTTY?: boolean | undefined;
+  columns?: number | undefined;
+}
+
+/** Seconds over which samples/s is shown: documents are long beside steps, and most steps end none. */
+const RECENT_SECONDS = 20;
+
+/** A smoothing factor a step of the speed that the ETA rests on. */
+const SMOOTHING = 0.1;
+
+/**
+ * People's view of a run. On a terminal one line is written over and over; elsewhere there is a line every so many
+ * steps. The cursor is never hidden, so that nothing has to be restored however the process ends.
+ */
+export class Progress {
+  readonly #screen: Screen;
+  readonly #quiet: boolean;
+  readonly #colour: boolean;
+  #lineIsOpen = false;
+  #lastReport = 0;
+  readonly #recent: { time: number; documents: number }[] = [];
+  #pace: { progress: number; time: number; perSecond: number | null } | null = null;
+
+  constructor(screen: Screen, options: { quiet?: boolean; colour?: boolean } = {}) {
+    this.#screen = screen;
+    this.#quiet = options.quiet === true;
+    this.#colour = screen.isTTY === true && (options.colour ?? (process.env['NO_COLOR'] ?? '') === '');
+  }
+
+  /** A line that stays. */
+  say(text: string): void {
+    if (this.#quiet) return;
+    this.#closeLine();
+    this.#screen.write(`${text}\n`);
+  }
+
+  /** A line that stays and must be seen, even when quiet. */
+  warn(text: string): void {
+    this.#closeLine();
+    this.#screen.write(`${this.#paint('33', 'warning:')} ${text}\n`);
+  }
+
+  setup(event: SetupEvent): void {
+    if (event.type === 'warning') this.warn(event.message);
+    else if (event.type === 'phase') this.say(event.message);
+    else this.#update(tokenizerLine(event), 5_000);
+  }
+
+  training(event: TrainerEvent, config: ResolvedConfig): void {
+    switch (event.type) {
+      case 'step': {
+        const every = config.logging.every_steps;
+        const shown = { ...event, samples_per_second: this.#samplesPerSecond(event) };
+        const eta = this.#eta(config, event);
+        if (this.#screen.isTTY === true) this.#update(stepLine(shown, config, eta, this.#width()), 0);
+        else if (event.step % every === 0) this.say(stepLine(shown, config, eta, Infinity));
+        return;
+      }
+      case 'eval':
+        this.say(
+          `${this.#paint('36', 'evaluation')} at step ${event.step}: loss ${event.eval_loss.toFixed(4)}, ` +
+            `${event.bits_per_byte.toFixed(4)} bits per byte ` +
+            `(unigram ${event.unigram_bits_per_byte.toFixed(4)}, gzip -9 ${event.gzip_bits_per_byte.toFixed(4)})`,
+        );
+        return;
+      case 'checkpoint':
+        this.say(`${this.#paint('32', 'saved')} ${event.path} in ${duration(event.seconds)}`);
+        return;
+      case 'source':
+        this.say(event.message);
+        return;
+      case 'done':
+        this.close();
+    }
+  }
+
+  /** Leaves the terminal at the start of a line. */
+  close(): void {
+    this.#closeLine();
+  }
+
+  /** On a terminal rewrites the line; elsewhere writes one when the last is old enough. */
+  #update(text: string, everyMs: number): void {
+    if (this.#quiet) return;
+    if (this.#screen.isTTY !== true) {
+      if (Date.now() - this.#lastReport < everyMs) return;
+      this.#lastReport = Date.now();
+      this.#screen.write(`${text}\n`);
+      return;
+    }
+    const columns = this.#width();
+    this.#screen.write(`\r\u001B[2K${text.length < columns ? text : `${text.slice(0, columns - 2)}…`}`);
+    this.#lineIsOpen = true;
+  }
+
+  /** Columns of the terminal; one that does not know them (0) is taken as wide enough. */
+  #width(): number {
+    return this.#screen.columns === 0 ? Infinity : (this.#screen.columns ?? 80);
+  }
+
+  #closeLine(): void {
+    if (this.#lineIsOpen) this.#screen.write('\n');
+    this.#lineIsOpen = false;
+  }
+
+  #paint(code: string, text: string): string {
+    return this.#colour ? `\u001B[${code}m${text}\u001B[0m` : text;
+  }
+
+  /** Documents a second over the last while. */
+  #samplesPerSecond({ time, documents, samples_per_second }: TrainerEvent & { type: 'step' }): number {
+    this.#recent.push({ time, documents });
+    while (this.#recent.length > 2 && time - (this.#recent[1]?.time ?? time) > RECENT_SECONDS)
+      this.#recent.shift();
+    const first = this.#recent[0];
+    if (first === undefined || time - first.time < 1) return samples_per_second;
+    return (documents - first.documents) / (time - first.time);
+  }
+
+  /** Seconds to the end at the present pace; null without a limit or before there is a pace. */
+  #eta(config: ResolvedConfig, event: TrainerEvent & { type: 'step' }): number | null {
+    const progress = progressOf(config, event);
+    if (progress === null) return null;
+    const { time } = event;
+    const last = this.#pace;
+    if (last === null) {
+      this.#pace = { progress, time, perSecond: null };
+      return null;
+    }
+    if (time - last.time > 0.2) {
+      const now = (progress - last.progress) / (time - last.time);
+      const perSecond = last.perSecond === null ? now : last.perSecond + SMOOTHING * (now - last.perSecond);
+      this.#pace = { progress, time, perSecond };
+    }
+    const perSecond = this.#pace?.perSecond ?? null;
+    return perSecond === null || perSecond <= 0 ? null : (1 - progress) / perSecond;
+  }
+}
+
+/** All that is promised, at length; in a narrow terminal briefly, and then without the least of it. */
+function stepLine(
+  event: TrainerEvent & { type: 'step' },
+  config: ResolvedConfig,
+  eta: number | null,
+  width: number,
+): string {
+  const { max_steps: last } = config.training;
+  const memory = `${short(process.memoryUsage.rss())}B`;
+  const end = eta === null ? '–' : duration(eta);
+  const long = [
+    `step ${event.step}${last === null ? '' : `/${last}`}`,
+    `loss ${event.loss.toFixed(4)}`,
+    `grad norm ${event.grad_norm.toPrecision(3)}`,
+    `lr ${event.lr.toExponential(2)}`,
+    `${short(event.tokens_per_second)} tok/s`,
+    `${short(event.samples_per_second)} samples/s`,
+    `data wait ${Math.round(event.data_wait * 100)}%`,
+    `mem ${memory}`,
+    `${short(event.tokens)} tokens`,
+    `ETA ${end}`,
+  ].join('  ');
+  if (long.length < width) return long;
+  const [step, loss, norm, lr, speed, samples, wait, mem, seen, left] = [
+    `${event.step}${last === null ? '' : `/${last}`}`,
+    `loss ${event.loss.toFixed(3)}`,
+    `norm ${event.grad_norm.toPrecision(2)}`,
+    `lr ${event.lr.toExponential(1)}`,
+    `${short(event.tokens_per_second)} tok/s`,
+    `${short(event.samples_per_second)} samples/s`,
+    `wait ${Math.round(event.data_wait * 100)}%`,
+    memory,
+    `${short(event.tokens)}`,
+    `ETA ${end}`,
+  ];
+  const brief = [
+    [step, loss, norm, lr, speed, samples, wait, mem, seen, left],
+    [step, loss, norm, lr, speed, samples, wait, left],
+    [step, loss, speed, samples, wait, left],
+    [step, loss, samples, left],
+  ].map((parts) => parts.join(' '));
+  return brief.find((line) => line.length < width) ?? `${step} ${loss}`;
+}
+
+function tokenizerLine(event: SetupEvent & { type: 'tokenizer' }): string {
+  const { documents, bytes, merges, target, limit, seconds } = event;
+  if (merges > 0)
+    return `tokenizer: ${merges.toLocaleString('en-US')}/${target.toLocaleString('en-US')} merges  ${short(documents)} documents  ${duration(seconds)}`;
+  const pace = documents / Math.max(seconds, 1e-9);
+  const left = limit === null || documents === 0 ? null : (limit - documents) / pace;
+  return [
+    `tokenizer: ${documents.toLocaleString('en-US')}${limit === null ? '' : `/${limit.toLocaleString('en-US')}`} documents`,
+    `${short(bytes)}B`,
+    `${short(bytes / Math.max(seconds, 1e-9))}B/s`,
+    `${short(pace)} samples/s`,
+    `mem ${short(process.memoryUsage.rss())}B`,
+    `ETA ${left === null ? '–' : duration(left)}`,
+  ].join('  ');
+}
+
+/** A number in three digits: 1.23k, 45.6M. */
+export function short(value: number): string {
+  const units = ['', 'k', 'M', 'G', 'T'];
+  let unit = 0;
+  let scaled = value;
+  while (Math.abs(scaled) >= 999.5 && unit < units.length - 1) {
+    scaled /= 1000;
+    unit++;
+  }
+  const digits = unit === 0 && Number.isInteger(scaled) ? String(scaled) : scaled.toPrecision(3);
+  return `${digits}${units[unit] ?? ''}`;
+}
+
+/** Seconds as people say them: 4.2 s, 3m05s, 2h07m, 3d04h. */
+export function duration(seconds: number): string {
+  if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
+  const whole = Math.round(seconds);
+  const two = (n: number) => String(n).padStart(2, '0');
+  if (whole < 3600) return `${Math.floor(whole / 60)}m${two(whole % 60)}s`;
+  if (whole < 86_400) return `${Math.floor(whole / 3600)}h${two(Math.floor((whole % 3600) / 60))}m`;
+  return `${Math.floor(whole / 86_400)}d${two(Math.floor((whole % 86_400) / 3600))}h`;
+}

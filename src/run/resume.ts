@@ -1,0 +1,235 @@
+import type { ResolvedConfig, RunConfig } from '../config/index.js';
+import type { CandlewickError } from '../errors.js';
+import { errorFor } from '../errors.js';
+import { namedCheckpoint, readState } from './checkpoint.js';
+import type { Checkpoint, CheckpointStore } from './checkpoint.js';
+import { samePlace, sha256 } from './disk.js';
+
+/** What a stream of tokens is a function of: a run goes on only on the same. */
+export interface StreamIdentity {
+  dataset: string;
+  config_name: string | null;
+  split: string;
+  revision: string | null;
+  /** SHA-256 of the sorted file list. */
+  files: string;
+  text_column: string;
+  seed: number;
+  shuffle_buffer_size: number;
+  sequence_length: number;
+  /** Documents held out. */
+  held_out: number;
+  /** Digest of the tokenizer. */
+  tokenizer: string;
+}
+
+/** `stream.json` of a checkpoint. */
+export interface StreamState {
+  identity: StreamIdentity;
+  /** Rolling hash, for people; the feed's state has its own. */
+  hash: string | null;
+  /** The native feed's own state. */
+  state: string;
+}
+
+/** `trainer.json` of a checkpoint. */
+export interface TrainerState {
+  step: number;
+  tokens: number;
+  documents: number;
+  epoch: number;
+  configuration: ResolvedConfig;
+}
+
+/** What a run goes on from. */
+export interface Resumed {
+  checkpoint: Checkpoint;
+  stream: StreamState;
+  trainer: TrainerState;
+}
+
+/** Where a run stands when its loop begins. */
+export interface LoopStart {
+  step: number;
+  tokens: number;
+  documents: number;
+  epoch: number;
+  hash: string | null;
+  /** The checkpoint that it goes on from. */
+  checkpoint: string | null;
+}
+
+/**
+ * Finds what to go on from, as `resume` says: `auto`, `never`, or a checkpoint or run directory. `warn` hears of
+ * damaged checkpoints. Throws RESUME_MISMATCH, CHECKPOINT_CORRUPT, CONFIG_INVALID.
+ */
+export async function findResumed(
+  resume: string,
+  directory: string,
+  store: CheckpointStore,
+  warn: (message: string) => void,
+): Promise<Resumed | null> {
+  const present = await store.list();
+  const skipped = (path: string, reason: string) => {
+    warn(`${path} is damaged (${reason}): going back to the one before`);
+  };
+  let checkpoint: Checkpoint | null = null;
+  if (resume === 'never') {
+    if (present.length > 0) {
+      throw errorFor(
+        'RESUME_MISMATCH',
+        `${directory} has checkpoints, and --resume is never`,
+        'name another directory with --output, or use --resume auto to go on',
+      );
+    }
+  } else if (resume === 'auto') {
+    checkpoint = await store.newest(skipped);
+    if (checkpoint === null && present.length > 0) {
+      throw errorFor(
+        'CHECKPOINT_CORRUPT',
+        `none of the ${present.length} checkpoints in ${directory} can be used`,
+        'name another directory with --output to begin again',
+      );
+    }
+  } else {
+    const named = await namedCheckpoint(resume, skipped);
+    if (present.length > 0 && !present.some(({ path }) => samePlace(path, named.path))) {
+      throw errorFor(
+        'RESUME_MISMATCH',
+        `${directory} has checkpoints of its own and cannot go on from ${named.path}`,
+        'name an empty directory with --output',
+      );
+    }
+    checkpoint = named;
+  }
+  if (checkpoint === null) return null;
+  return {
+    checkpoint,
+    stream: await readState<StreamState>(checkpoint.path, 'stream.json'),
+    trainer: await readState<TrainerState>(checkpoint.path, 'trainer.json'),
+  };
+}
+
+/** Where the loop begins. */
+export function startOf(resumed: Resumed | null): LoopStart {
+  if (resumed === null) return { step: 0, tokens: 0, documents: 0, epoch: 1, hash: null, checkpoint: null };
+  const { step, tokens, documents, epoch } = resumed.trainer;
+  return { step, tokens, documents, epoch, hash: resumed.stream.hash, checkpoint: resumed.checkpoint.path };
+}
+
+export function digestOfFiles(files: readonly string[]): string {
+  return sha256(files.map((file) => `${file}\n`).join(''));
+}
+
+/** Keys that a resumed run may change: limits, when to save and report, and the machine. */
+const free = [
+  'output',
+  'data.max_samples',
+  'data.epochs',
+  'data.batch_size',
+  'data.threads',
+  'data.python',
+  'data.load_timeout',
+  'training.max_steps',
+  'training.max_tokens',
+  'training.device',
+  'training.threads',
+  'checkpoint',
+  'evaluation.every_steps',
+  'evaluation.prompt',
+  'evaluation.sample_tokens',
+  'logging',
+];
+
+/** One key that a run and a new configuration disagree on. */
+export interface Difference {
+  key: string;
+  old: unknown;
+  new: unknown;
+}
+
+/**
+ * The configuration to go on with: `now` with what the run had resolved. `given` says which of its values were left
+ * to the program: those are the run's. Throws RESUME_MISMATCH.
+ */
+export function continueConfig(
+  where: string,
+  old: RunConfig,
+  now: ResolvedConfig,
+  given: RunConfig,
+): ResolvedConfig {
+  const config = structuredClone(now);
+  if (given.data.revision === null) config.data.revision = old.data.revision;
+  if (given.model.vocab_size === null) config.model.vocab_size = old.model.vocab_size;
+  if (given.training.precision === 'auto' && old.training.precision !== 'auto') {
+    config.training.precision = old.training.precision;
+  }
+  // Sums depend on how they are split: with the run's own threads it goes on bitwise.
+  if (given.training.threads === 'auto' && old.training.threads !== 'auto') {
+    config.training.threads = old.training.threads;
+  }
+  const differences = differencesOf(old, config);
+  if (differences.length > 0) throw mismatch(where, differences);
+  return config;
+}
+
+/** Keys whose change would make another run of it. */
+export function differencesOf(old: RunConfig, now: RunConfig): Difference[] {
+  const before = leavesOf(old);
+  const after = leavesOf(now);
+  const differences: Difference[] = [];
+  for (const key of new Set([...before.keys(), ...after.keys()])) {
+    if (free.some((prefix) => key === prefix || key.startsWith(`${prefix}.`))) continue;
+    // A tokenizer that lies somewhere else may be the same: its digest decides, in `compareIdentity`.
+    if (key.startsWith('tokenizer.') && now.tokenizer.path !== null) continue;
+    const [a, b] = [before.get(key) ?? null, after.get(key) ?? null];
+    // A run that ended before its tokenizer was known did not know its vocabulary either.
+    if (key === 'model.vocab_size' && (a === null || b === null)) continue;
+    if (key === 'data.revision' && a === null) continue;
+    if (JSON.stringify(a) !== JSON.stringify(b)) differences.push({ key, old: a, new: b });
+  }
+  return differences;
+}
+
+/** Throws RESUME_MISMATCH when a checkpoint's stream is another than the one that was opened. */
+export function compareIdentity(where: string, old: StreamIdentity, now: StreamIdentity): void {
+  const names: Record<keyof StreamIdentity, string> = {
+    dataset: 'data.dataset',
+    config_name: 'data.config_name',
+    split: 'data.split',
+    revision: 'data.revision',
+    files: 'file list of the dataset (digest)',
+    text_column: 'data.text_column',
+    seed: 'data.seed',
+    shuffle_buffer_size: 'data.shuffle_buffer_size',
+    sequence_length: 'data.sequence_length',
+    held_out: 'evaluation.documents',
+    tokenizer: 'tokenizer (digest)',
+  };
+  const differences = (Object.keys(names) as (keyof StreamIdentity)[])
+    .filter((key) => old[key] !== now[key])
+    .map((key) => ({ key: names[key], old: old[key], new: now[key] }));
+  if (differences.length > 0) throw mismatch(where, differences);
+}
+
+function mismatch(where: string, differences: readonly Difference[]): CandlewickError {
+  const spell = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value));
+  const lines = differences.map(
+    ({ key, old, new: now }) => `${key} is ${spell(old)} in the run and ${spell(now)} now`,
+  );
+  return errorFor(
+    'RESUME_MISMATCH',
+    `${where} holds a run of another configuration: ${lines.join('; ')}`,
+    'name another directory with --output, or set the keys as the run has them',
+  );
+}
+
+function leavesOf(value: unknown, path = '', leaves = new Map<string, unknown>()): Map<string, unknown> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+    for (const [key, below] of Object.entries(value))
+      leavesOf(below, path === '' ? key : `${path}.${key}`, leaves);
+  } else {
+    leaves.set(path, value);
+  }
+  return leaves;
+}

@@ -1,0 +1,36 @@
+/** Exit codes of a command that a signal ended. */
+const exitCodes = { SIGINT: 130, SIGTERM: 143 } as const;
+
+/**
+ * Turns SIGINT and SIGTERM into an abort: the first asks to save and stop, the second ends the process at once.
+ * Dispose it when the work is done.
+ */
+export class StopSignals {
+  readonly #controller = new AbortController();
+  readonly #hear: (name: keyof typeof exitCodes) => void;
+  #received: keyof typeof exitCodes | null = null;
+
+  /** `hear` is told of the first signal. */
+  constructor(hear: (name: string) => void) {
+    this.#hear = (name) => {
+      if (this.#received !== null) process.exit(exitCodes[name]);
+      this.#received = name;
+      hear(name);
+      this.#controller.abort();
+    };
+    for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, this.#hear);
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  /** The exit code of the signal that came, or null. */
+  get exitCode(): number | null {
+    return this.#received === null ? null : exitCodes[this.#received];
+  }
+
+  [Symbol.dispose](): void {
+    for (const name of ['SIGINT', 'SIGTERM'] as const) process.off(name, this.#hear);
+  }
+}

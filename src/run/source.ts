@@ -1,0 +1,49 @@
+import type { ResolvedConfig } from '../config/index.js';
+import type { NativeLink } from '../native/binding.js';
+
+/** What a streamer's `ready` message says of its dataset. */
+export interface SourceReady {
+  dataset: string;
+  config_name: string | null;
+  split: string;
+  /** Pinned commit; null for local data. */
+  revision: string | null;
+  text_column: string;
+  /** Sorted paths. */
+  files: string[];
+  row_groups: boolean;
+  /** Rows in all, where that is cheaply known. */
+  total_rows: number | null;
+}
+
+/** A source that is being read. */
+export interface OpenSource {
+  link: NativeLink;
+  ready: SourceReady;
+  /** Says that this reader is done. */
+  release(): void;
+}
+
+/** What the run needs of a corpus: `HuggingFaceStreamingCorpus` is one. */
+export interface TrainableCorpus {
+  /** Name of its dataset, and its limits, which hold for the run too. */
+  readonly dataset?: string;
+  readonly options?: { maxSamples?: number | null | undefined; epochs?: number | null | undefined };
+  open(): Promise<OpenSource>;
+  close(): Promise<void>;
+}
+
+/** The keys that say which data to stream, and how. */
+export type SourceConfig = Pick<
+  ResolvedConfig['data'],
+  'dataset' | 'config_name' | 'split' | 'text_column' | 'revision' | 'batch_size' | 'python' | 'load_timeout'
+>;
+
+/** Makes the corpus that a configuration names. */
+export type OpenCorpus = (data: SourceConfig, hooks: SourceHooks) => TrainableCorpus;
+
+/** How a source is stopped, and whom it tells what happens to it. */
+export interface SourceHooks {
+  signal?: AbortSignal;
+  notice?: (message: string) => void;
+}

@@ -1,0 +1,146 @@
+import { mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { errorFor } from '../errors.js';
+import type { HeldOutEnd, NativeBinding, NativeTokenizer } from '../native/binding.js';
+import { disk, exists, namesIn, onDisk } from './disk.js';
+import type { SetupEvent } from './events.js';
+import { feedSource } from './held-out.js';
+import type { OpenSource } from './source.js';
+
+/** How a tokenizer is trained from a stream. */
+export interface TokenizerTraining {
+  vocabSize: number;
+  pattern: string;
+  specialTokens: readonly string[];
+  /** Documents to count; null: all of one epoch. */
+  maxSamples: number | null;
+  batchSize: number;
+  threads: number;
+  heldOut: HeldOutEnd | null;
+  signal?: AbortSignal | undefined;
+  /** Hears of progress about four times a second. */
+  onProgress?: (event: SetupEvent & { type: 'tokenizer' }) => void;
+}
+
+const REPORT_MS = 250;
+
+/** Trains a tokenizer from a source in file order. Throws VOCAB_TOO_LARGE, ABORTED, and the source's errors. */
+export async function trainTokenizer(
+  binding: NativeBinding,
+  source: Pick<OpenSource, 'link' | 'ready'>,
+  options: TokenizerTraining,
+): Promise<NativeTokenizer> {
+  const trainer = binding.createTokenizerTrainer(
+    JSON.stringify({
+      vocab_size: options.vocabSize,
+      pattern: options.pattern,
+      special_tokens: options.specialTokens,
+    }),
+  );
+  const feed = binding.createFeed(
+    {
+      sources: [feedSource(source.ready, options.heldOut)],
+      order: 'file',
+      seed: 0,
+      shuffle_buffer_size: 1,
+      batch_size: options.batchSize,
+      epochs: 1,
+      max_samples: options.maxSamples,
+      threads: options.threads,
+    },
+    [source.link],
+  );
+  const began = performance.now();
+  const report = () => {
+    const { documents, bytes, merges } = JSON.parse(trainer.progress()) as {
+      documents?: number;
+      bytes?: number;
+      merges?: number;
+    };
+    options.onProgress?.({
+      type: 'tokenizer',
+      documents: documents ?? 0,
+      bytes: bytes ?? 0,
+      merges: merges ?? 0,
+      target: Math.max(0, options.vocabSize - 256 - options.specialTokens.length),
+      limit: options.maxSamples,
+      seconds: (performance.now() - began) / 1000,
+    });
+  };
+  const timer = setInterval(report, REPORT_MS);
+  const abort = () => {
+    trainer.abort();
+    void feed.close();
+  };
+  options.signal?.addEventListener('abort', abort, { once: true });
+  try {
+    options.signal?.throwIfAborted();
+    await trainer.consume(feed);
+    options.signal?.throwIfAborted();
+    const tokenizer = await trainer.finish();
+    options.signal?.throwIfAborted();
+    report();
+    return tokenizer;
+  } catch (cause) {
+    if (options.signal?.aborted !== true) throw cause;
+    const hint = 'run the same command to begin again';
+    throw errorFor('ABORTED', 'stopped while the tokenizer was trained', hint, cause);
+  } finally {
+    clearInterval(timer);
+    options.signal?.removeEventListener('abort', abort);
+    await feed.close();
+  }
+}
+
+/**
+ * Saves a tokenizer so that `directory` holds all of it or none. Files of others that lie there stay. `extra` are
+ * more JSON files to put beside it.
+ */
+export async function saveTokenizer(
+  tokenizer: NativeTokenizer,
+  directory: string,
+  extra: Record<string, unknown> = {},
+): Promise<void> {
+  await onDisk(directory, async () => {
+    const temporary = `${directory}.tmp`;
+    await mkdir(dirname(directory), { recursive: true });
+    await rm(temporary, { recursive: true, force: true });
+    await mkdir(temporary);
+    try {
+      await tokenizer.save(temporary);
+      for (const [name, value] of Object.entries(extra)) {
+        await disk.writeFile(join(temporary, name), `${JSON.stringify(value, null, 2)}\n`);
+      }
+      const names = await readdir(temporary);
+      for (const name of names) await disk.sync(join(temporary, name));
+      await disk.sync(temporary);
+      if ((await namesIn(directory)).length === 0) {
+        await rename(temporary, directory);
+      } else {
+        // tokenizer.json last: a tokenizer is there when it is.
+        for (const name of names.sort(
+          (a, b) => Number(a === 'tokenizer.json') - Number(b === 'tokenizer.json'),
+        )) {
+          await rename(join(temporary, name), join(directory, name));
+        }
+      }
+      await disk.sync(dirname(directory));
+    } finally {
+      await rm(temporary, { recursive: true, force: true });
+    }
+  });
+}
+
+/** Whether a directory holds a tokenizer. */
+export async function holdsTokenizer(directory: string): Promise<boolean> {
+  return exists(join(directory, 'tokenizer.json'));
+}
+
+/** A tokenizer of single bytes: enough to find where held-out documents end before there is another. */
+export async function byteTokenizer(binding: NativeBinding): Promise<NativeTokenizer> {
+  return binding
+    .createTokenizerTrainer(
+      JSON.stringify({ vocab_size: 257, pattern: 'gpt2', special_tokens: ['<|endoftext|>'] }),
+    )
+    .finish();
+}

@@ -1,0 +1,120 @@
+import type { LoadedConfig, ResolvedConfig } from '../config/index.js';
+import { errorFor } from '../errors.js';
+import type { NativeBinding, NativeTokenizer } from '../native/binding.js';
+import { Builder } from './builder.js';
+import type { SetupEvent, TrainerEvent } from './events.js';
+import type { TrainingLoop } from './loop.js';
+import { defaultParts } from './parts.js';
+import type { OpenCorpus, SourceReady, TrainableCorpus } from './source.js';
+
+export interface TrainerOptions {
+  /** A YAML file, its values, or what `loadConfig` made of it. */
+  config: string | Record<string, unknown> | LoadedConfig;
+  /** Used instead of the tokenizer that the configuration names. */
+  tokenizer?: { readonly native: NativeTokenizer };
+  /** Used instead of the dataset that the configuration names. It stays open when the trainer is closed. */
+  corpus?: TrainableCorpus;
+  /** Run directory. */
+  output?: string;
+  /** `auto`: go on from the newest checkpoint; `never`: refuse a directory that has some; or a directory to go on from. */
+  resume?: string;
+  /** Stops the run as `stop()` does; during `create`, rejects with ABORTED. */
+  signal?: AbortSignal;
+  /** Hears what happens before the first step. */
+  onSetup?: (event: SetupEvent) => void;
+}
+
+/** What the trainer is built upon; a test puts others in place. */
+export interface TrainerParts {
+  binding: NativeBinding;
+  openCorpus: OpenCorpus;
+}
+
+/** What a run decided before its first step. */
+export interface RunPlan {
+  config: ResolvedConfig;
+  output: string;
+  ready: SourceReady;
+  tokenizer: { size: number; path: string; trained: boolean };
+  parameters: { embedding: number; blocks: number; head: number; total: number };
+  tokensPerStep: number;
+  heldOut: { documents: number; bytes: number } | null;
+  /** Checkpoint that the run goes on from. */
+  resumedFrom: { path: string; step: number } | null;
+}
+
+/** Undoes what was opened, last first. */
+export class Opened {
+  readonly #actions: (() => unknown)[] = [];
+
+  add(action: () => unknown): void {
+    this.#actions.push(action);
+  }
+
+  async close(): Promise<void> {
+    for (const action of this.#actions.splice(0).reverse()) {
+      try {
+        await action();
+      } catch {
+        // Closing goes on: what fails here has failed before, and was reported then.
+      }
+    }
+  }
+}
+
+/** A training run: `create` opens everything, `run` trains and tells, `close` gives everything back. */
+export class Trainer {
+  /** What was decided. */
+  readonly plan: RunPlan;
+  readonly #loop: TrainingLoop;
+  readonly #opened: Opened;
+
+  private constructor(plan: RunPlan, loop: TrainingLoop, opened: Opened) {
+    this.plan = plan;
+    this.#loop = loop;
+    this.#opened = opened;
+  }
+
+  static async create(options: TrainerOptions, parts?: TrainerParts): Promise<Trainer> {
+    const opened = new Opened();
+    try {
+      const { plan, loop } = await new Builder(options, parts ?? defaultParts(), opened).build();
+      return new Trainer(plan, loop, opened);
+    } catch (cause) {
+      await opened.close();
+      if (options.signal?.aborted === true) {
+        throw errorFor(
+          'ABORTED',
+          'stopped before the first step',
+          'run the same command to begin again',
+          cause,
+        );
+      }
+      throw cause;
+    }
+  }
+
+  /** Trains until a limit, the end of the data, or a stop. To be iterated once. */
+  run(): AsyncGenerator<TrainerEvent, void, undefined> {
+    return this.#loop.run();
+  }
+
+  /** Ends `run` after saving the last completed step. */
+  stop(): void {
+    this.#loop.stop();
+  }
+
+  /** Saves the last completed step now; resolves to the checkpoint's directory. */
+  async checkpoint(): Promise<string> {
+    return this.#loop.checkpoint();
+  }
+
+  /** Closes everything that the trainer opened. Safe to call twice. */
+  async close(): Promise<void> {
+    await this.#opened.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}

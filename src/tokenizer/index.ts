@@ -1,0 +1,183 @@
+/** Byte-level BPE tokenizers: load, train, encode, decode. */
+import { availableParallelism } from 'node:os';
+import { setImmediate as breathe } from 'node:timers/promises';
+import type { HuggingFaceStreamingCorpus } from '../corpus/index.js';
+import { errorFor } from '../errors.js';
+import type { NativeTokenizer, NativeTokenizerTrainer } from '../native/binding.js';
+import { native } from '../native/index.js';
+import { saveTokenizer, trainTokenizer } from '../run/index.js';
+
+/** A text: a string, or UTF-8 bytes (what is not UTF-8 in them becomes U+FFFD). */
+export type Text = string | Uint8Array;
+
+/** What a tokenizer can be trained on: a corpus, whose text stays native, or anything that gives texts. */
+export type TextSource = HuggingFaceStreamingCorpus | AsyncIterable<Text> | Iterable<Text>;
+
+/** How text is cut into words before merging. */
+export type Pattern = 'gpt2' | 'cl100k' | 'o200k' | 'llama3' | 'qwen2';
+
+export interface TokenizerTrainOptions {
+  /** Tokens in all: special tokens, 256 bytes, and merges. */
+  vocabSize: number;
+  /** Default: `gpt2`. */
+  pattern?: Pattern | undefined;
+  /** Get the first ids, in this order; default: `<|endoftext|>`. */
+  specialTokens?: readonly string[] | undefined;
+  /** Documents to count; default: no limit. */
+  maxSamples?: number | null | undefined;
+  /** Counting uses the first documents in order, so nothing is random; kept in the manifest of settings only. */
+  seed?: number | undefined;
+  /** Aborting it ends the training with `ABORTED`. */
+  signal?: AbortSignal | undefined;
+  /** Told about progress a few times a second. */
+  onProgress?: ((progress: TokenizerProgress) => void) | undefined;
+}
+
+export interface TokenizerProgress {
+  /** Documents counted. */
+  documents: number;
+  /** UTF-8 bytes counted. */
+  bytes: number;
+  /** Merges found, of `target`. */
+  merges: number;
+  target: number;
+  /** Seconds since the start. */
+  seconds: number;
+}
+
+/** Documents handed to the native counter at a time. */
+const BATCH = 1000;
+
+/** A byte-level BPE tokenizer in Hugging Face's format. */
+export class Tokenizer {
+  /** The native tokenizer, for the parts of this package. */
+  readonly native: NativeTokenizer;
+
+  /** Use {@link Tokenizer.fromFile} or {@link Tokenizer.train}. */
+  constructor(handle: NativeTokenizer) {
+    this.native = handle;
+  }
+
+  /** Loads a directory with a `tokenizer.json`, or such a file. Throws TOKENIZER_INVALID. */
+  static async fromFile(path: string): Promise<Tokenizer> {
+    return new Tokenizer(await native().tokenizerFromPath(path));
+  }
+
+  /** Learns a tokenizer from text. Throws VOCAB_TOO_LARGE when the text supports fewer tokens, and ABORTED. */
+  static async train(source: TextSource, options: TokenizerTrainOptions): Promise<Tokenizer> {
+    return new Tokenizer(await (isCorpus(source) ? trainOnCorpus(source, options) : trainOnTexts(source, options)));
+  }
+
+  /** The largest id plus one. */
+  get vocabSize(): number {
+    return this.native.vocabSize();
+  }
+
+  /** Ids of a text; special tokens in it are recognised, nothing is added. */
+  encode(text: Text): Uint32Array {
+    return this.native.encode(text);
+  }
+
+  /** Ids of many texts, in their order, on `threads` threads (default: all processors). */
+  encodeBatch(texts: readonly Text[], options: { threads?: number } = {}): Promise<Uint32Array[]> {
+    return this.native.encodeBatch([...texts], options.threads ?? availableParallelism());
+  }
+
+  /** Text of ids. What is not valid UTF-8 becomes U+FFFD. */
+  decode(ids: Uint32Array | readonly number[], options: { skipSpecial?: boolean } = {}): string {
+    const array = ids instanceof Uint32Array ? ids : Uint32Array.from(ids);
+    return this.native.decode(array, options.skipSpecial ?? false);
+  }
+
+  /** Writes `tokenizer.json`, `vocab.json`, `merges.txt`, `tokenizer_config.json` and more; all of them or none. */
+  async save(directory: string): Promise<void> {
+    await saveTokenizer(this.native, directory);
+  }
+}
+
+function isCorpus(source: TextSource): source is HuggingFaceStreamingCorpus {
+  return 'open' in source && typeof source.open === 'function';
+}
+
+function resolved(options: TokenizerTrainOptions) {
+  const { vocabSize, pattern = 'gpt2', specialTokens = ['<|endoftext|>'] } = options;
+  return { vocabSize, pattern, specialTokens, target: Math.max(0, vocabSize - 256 - specialTokens.length) };
+}
+
+async function trainOnCorpus(
+  corpus: HuggingFaceStreamingCorpus,
+  options: TokenizerTrainOptions,
+): Promise<NativeTokenizer> {
+  const { vocabSize, pattern, specialTokens } = resolved(options);
+  const limits = [options.maxSamples, corpus.maxSamples].filter((limit) => typeof limit === 'number');
+  const source = await corpus.open();
+  try {
+    return await trainTokenizer(native(), source, {
+      vocabSize,
+      pattern,
+      specialTokens,
+      maxSamples: limits.length > 0 ? Math.min(...limits) : null,
+      batchSize: corpus.batchSize,
+      threads: availableParallelism(),
+      heldOut: null,
+      signal: options.signal,
+      onProgress: ({ documents, bytes, merges, target, seconds }) =>
+        options.onProgress?.({ documents, bytes, merges, target, seconds }),
+    });
+  } finally {
+    source.release();
+  }
+}
+
+async function trainOnTexts(
+  texts: AsyncIterable<Text> | Iterable<Text>,
+  options: TokenizerTrainOptions,
+): Promise<NativeTokenizer> {
+  const { vocabSize, pattern, specialTokens, target } = resolved(options);
+  const trainer = native().createTokenizerTrainer(
+    JSON.stringify({ vocab_size: vocabSize, pattern, special_tokens: specialTokens }),
+  );
+  const began = performance.now();
+  const report = () => {
+    const counts = JSON.parse(trainer.progress()) as Omit<TokenizerProgress, 'target' | 'seconds'>;
+    options.onProgress?.({ ...counts, target, seconds: (performance.now() - began) / 1000 });
+  };
+  const timer = setInterval(report, 250);
+  const abort = () => trainer.abort();
+  options.signal?.addEventListener('abort', abort, { once: true });
+  try {
+    await countTexts(trainer, texts, options);
+    const tokenizer = await trainer.finish();
+    report();
+    return tokenizer;
+  } finally {
+    clearInterval(timer);
+    options.signal?.removeEventListener('abort', abort);
+  }
+}
+
+async function countTexts(
+  trainer: NativeTokenizerTrainer,
+  texts: AsyncIterable<Text> | Iterable<Text>,
+  { maxSamples = null, signal }: TokenizerTrainOptions,
+): Promise<void> {
+  let batch: Text[] = [];
+  let left = maxSamples ?? Number.POSITIVE_INFINITY;
+  const flush = async () => {
+    if (signal?.aborted) {
+      throw errorFor('ABORTED', 'stopped while the tokenizer was trained', 'call train again', signal.reason);
+    }
+    await trainer.count(batch);
+    batch = [];
+    // A source that never waits must not keep timers and signals from running.
+    await breathe();
+  };
+  for await (const text of texts) {
+    if (left <= 0) break;
+    if (text.length === 0) continue;
+    left -= 1;
+    batch.push(text);
+    if (batch.length === BATCH) await flush();
+  }
+  await flush();
+}

@@ -1,0 +1,315 @@
+import { createHash } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { errorFor } from '../../src/errors.js';
+import type {
+  FeedOptions,
+  NativeBinding,
+  NativeFeed,
+  NativeHeldOut,
+  NativeLink,
+  NativeTokenizer,
+  NativeTrainer,
+} from '../../src/native/binding.js';
+import type { OpenSource, SourceReady, TrainableCorpus } from '../../src/run/index.js';
+
+/**
+ * A binding without native code: the loss is a function of the step, so that a run that was resumed can be held
+ * against one that never stopped. Faults are set as properties.
+ */
+export class FakeNative {
+  /** Feeds that were made, in order. */
+  readonly feeds: FeedOptions[] = [];
+  /** Options of the trainers that were made. */
+  readonly trainers: { options: Record<string, unknown>; trainer: FakeTrainer }[] = [];
+  /** The data ends after this step; null: never. */
+  endsAfter: number | null = null;
+  /** Thrown, as an event, instead of completing this step. */
+  failAt: { step: number; code: string } | null = null;
+  /** Called before each step completes. */
+  beforeStep: (step: number) => void | Promise<void> = () => undefined;
+  /** Called when an evaluation begins. */
+  onEvaluate: () => void | Promise<void> = () => undefined;
+  /** Called when the native side begins to save. */
+  onSave: (directory: string) => void = () => undefined;
+  /** Called while a tokenizer is trained. */
+  onConsume: () => void | Promise<void> = () => undefined;
+  vocabSize = 300;
+
+  readonly binding: NativeBinding = {
+    version: () => 'fake',
+    createLink: () => fakeLink,
+    createFeed: (options) => {
+      this.feeds.push(options);
+      return new FakeFeed(options);
+    },
+    collectHeldOut: async (feed) => {
+      return fakeHeldOut((feed as FakeFeed).options.max_samples ?? 0);
+    },
+    tokenizerFromPath: async (path) => {
+      try {
+        const { size } = JSON.parse(readFileSync(join(path, 'tokenizer.json'), 'utf8')) as { size: number };
+        return new FakeTokenizer(size);
+      } catch (cause) {
+        throw errorFor('TOKENIZER_INVALID', `${path} holds no tokenizer`, 'name another directory', cause);
+      }
+    },
+    createTokenizerTrainer: (options) => {
+      const { vocab_size: size } = JSON.parse(options) as { vocab_size: number };
+      let documents = 0;
+      return {
+        count: async () => undefined,
+        consume: async () => {
+          documents = 10;
+          await this.onConsume();
+        },
+        progress: () => JSON.stringify({ phase: 'count', documents, bytes: documents * 100, merges: 0 }),
+        abort: () => undefined,
+        finish: async () => new FakeTokenizer(size),
+      };
+    },
+    createTrainer: async (options, feed) => {
+      const parsed = JSON.parse(options) as Record<string, unknown>;
+      const trainer = new FakeTrainer(this, parsed, (feed as FakeFeed).options);
+      this.trainers.push({ options: parsed, trainer });
+      return trainer;
+    },
+    loadModel: async () => ({
+      generate: () => {
+        const pieces = [' upon', ' a time'];
+        return { next: async () => pieces.shift() ?? null, cancel: () => undefined };
+      },
+      close: async () => undefined,
+    }),
+    parameterCount: () => JSON.stringify({ embedding: 1, blocks: 2, head: 0, total: 3 }),
+  };
+
+  /** A corpus of two files. */
+  corpus(ready: Partial<SourceReady> = {}): TrainableCorpus {
+    return {
+      open: async (): Promise<OpenSource> => ({
+        link: fakeLink,
+        ready: {
+          dataset: 'made/up',
+          config_name: null,
+          split: 'train',
+          revision: 'c0ffee',
+          text_column: 'text',
+          files: ['a.parquet', 'b.parquet'],
+          row_groups: true,
+          total_rows: 1000,
+          ...ready,
+        },
+        release: () => undefined,
+      }),
+      close: async () => undefined,
+    };
+  }
+}
+
+/** What the fake step `n` has as its loss. */
+export function lossOf(step: number): number {
+  return 10 / step;
+}
+
+/** Tokens and documents a step. */
+const TOKENS = 64;
+const DOCUMENTS = 2;
+
+interface Limits {
+  max_steps: number | null;
+  max_tokens: number | null;
+  max_samples: number | null;
+}
+
+class FakeTrainer implements NativeTrainer {
+  readonly #native: FakeNative;
+  readonly #limits: Limits;
+  readonly #events: string[] = [];
+  #wake: (() => void) | null = null;
+  #step = 0;
+  #stopped = false;
+  #closed = false;
+
+  constructor(native: FakeNative, options: Record<string, unknown>, feed: FeedOptions) {
+    this.#native = native;
+    this.#limits = options['limits'] as Limits;
+    if (typeof options['checkpoint'] === 'string') {
+      this.#step = Number(readFileSync(join(options['checkpoint'], 'model.safetensors'), 'utf8'));
+      const state = JSON.parse(feed.state ?? '{}') as { step?: number };
+      if (state.step !== this.#step) throw new Error(`stream at ${state.step}, weights at ${this.#step}`);
+    }
+  }
+
+  runUntil(step: number): void {
+    this.#stopped = false;
+    void this.#run(step);
+  }
+
+  evaluate(): void {
+    this.#stopped = false;
+    void (async () => {
+      await this.#native.onEvaluate();
+      if (this.#stopped) this.#send({ type: 'paused', step: this.#step, reason: 'stopped' });
+      else this.#send({ type: 'eval', step: this.#step, nats: 100 * Math.LN2, targets: 10 });
+    })();
+  }
+
+  save(dir: string): void {
+    try {
+      this.#native.onSave(dir);
+      writeFileSync(join(dir, 'model.safetensors'), String(this.#step));
+      writeFileSync(join(dir, 'config.json'), '{}');
+      this.#send({ type: 'saved', dir, step: this.#step, state: JSON.stringify({ step: this.#step }) });
+    } catch (cause) {
+      const full = cause instanceof Error && 'code' in cause && cause.code === 'ENOSPC';
+      this.#send({
+        type: 'error',
+        code: full ? 'DISK_FULL' : 'INTERNAL',
+        message: String(cause),
+        hint: 'free some space',
+      });
+    }
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  async nextEvents(max: number): Promise<string[]> {
+    while (this.#events.length === 0 && !this.#closed) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    return this.#events.splice(0, max);
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#wake?.();
+  }
+
+  async #run(target: number): Promise<void> {
+    const { max_steps: steps, max_tokens: tokens, max_samples: samples } = this.#limits;
+    for (;;) {
+      const at = this.#step;
+      const pause = (reason: string) => this.#send({ type: 'paused', step: at, reason });
+      if (this.#stopped || this.#closed) return pause('stopped');
+      if ((steps !== null && at >= steps) || (tokens !== null && at * TOKENS >= tokens))
+        return pause('limit');
+      if (samples !== null && at * DOCUMENTS >= samples) return pause('ended');
+      if (this.#native.endsAfter !== null && at >= this.#native.endsAfter) return pause('ended');
+      if (at >= target) return pause('target');
+      const step = at + 1;
+      await this.#native.beforeStep(step);
+      if (this.#stopped) return pause('stopped');
+      if (this.#native.failAt?.step === step) {
+        return this.#send({
+          type: 'error',
+          code: this.#native.failAt.code,
+          message: 'injected',
+          hint: 'none',
+        });
+      }
+      this.#step = step;
+      this.#send({
+        type: 'step',
+        step,
+        loss: lossOf(step),
+        grad_norm: 1,
+        lr: 1e-3,
+        tokens: step * TOKENS,
+        documents: step * DOCUMENTS,
+        epoch: 1,
+        seconds: 0.5,
+        data_wait_seconds: 0.05,
+        stream_hash: step.toString(16).padStart(16, '0'),
+      });
+      await Promise.resolve();
+    }
+  }
+
+  #send(event: object): void {
+    this.#events.push(JSON.stringify(event));
+    this.#wake?.();
+  }
+}
+
+class FakeFeed implements NativeFeed {
+  readonly options: FeedOptions;
+
+  constructor(options: FeedOptions) {
+    this.options = options;
+  }
+
+  async nextDocuments(): Promise<string[] | null> {
+    return null;
+  }
+
+  async nextBatch(): Promise<null> {
+    return null;
+  }
+
+  stats(): string {
+    return '{}';
+  }
+
+  async close(): Promise<void> {}
+}
+
+class FakeTokenizer implements NativeTokenizer {
+  readonly #size: number;
+
+  constructor(size: number) {
+    this.#size = size;
+  }
+
+  encode(): Uint32Array {
+    return new Uint32Array();
+  }
+
+  async encodeBatch(): Promise<Uint32Array[]> {
+    return [];
+  }
+
+  decode(): string {
+    return '';
+  }
+
+  vocabSize(): number {
+    return this.#size;
+  }
+
+  endOfText(): { id: number; token: string } {
+    return { id: 0, token: '<|endoftext|>' };
+  }
+
+  digest(): string {
+    return createHash('sha256').update(String(this.#size)).digest('hex');
+  }
+
+  async save(dir: string): Promise<void> {
+    writeFileSync(join(dir, 'tokenizer.json'), JSON.stringify({ size: this.#size }));
+    writeFileSync(join(dir, 'tokenizer_config.json'), '{}');
+  }
+}
+
+const fakeLink: NativeLink = {
+  push: () => null,
+  nextWrites: async () => null,
+  restart: () => undefined,
+  fail: () => undefined,
+  close: () => undefined,
+};
+
+function fakeHeldOut(documents: number): NativeHeldOut {
+  const text = Buffer.from('the same words again and again '.repeat(documents));
+  return {
+    ends: () => [{ file: 0, group: 0, row: documents - 1, documents }],
+    documents: () => documents,
+    bytes: () => text.length,
+    text: () => text,
+    unigramBitsPerByte: () => 4,
+  };
+}

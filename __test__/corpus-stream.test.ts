@@ -1,5 +1,5 @@
 /** HuggingFaceStreamingCorpus as programs use it. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -127,6 +127,28 @@ describe('the process', () => {
     await corpus.close();
     await corpus.close();
     await expect(collect(corpus.stream())).rejects.toMatchObject({ code: 'USAGE' });
+  });
+
+  it('is started again when it is killed, and the stream goes on with the next document', async () => {
+    const pids = join(folder, 'pids');
+    const wrapper = join(folder, 'noting-python');
+    await writeFile(wrapper, `#!/bin/sh\necho $$ >> '${pids}'\nexec '${python}' "$@"\n`);
+    await chmod(wrapper, 0o755);
+    const long = Array.from({ length: 4000 }, (_, i) => `document ${i} ${String(i).repeat(1000)}`);
+    const path = join(folder, 'long.parquet');
+    await writeParquet({ path, documents: long, groupRows: 100 });
+    const events: SourceEvent[] = [];
+    await using corpus = corpusOf({ python: wrapper, onEvent: (event) => events.push(event) }, path);
+    const found: string[] = [];
+    for await (const text of corpus.stream()) {
+      found.push(text);
+      if (found.length === 300 || found.length === 2000) {
+        const pid = (await readFile(pids, 'utf8')).trim().split('\n').at(-1);
+        process.kill(Number(pid), 'SIGKILL');
+      }
+    }
+    expect(found).toEqual(long);
+    expect(events.filter(({ type }) => type === 'restart').length).toBeGreaterThan(0);
   });
 
   it('ends with the signal, and every stream with ABORTED', async () => {

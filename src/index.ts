@@ -3,6 +3,8 @@ export { configFromValues, loadConfig } from './config/index.js';
 export type { LoadedConfig, ResolvedConfig, RunConfig } from './config/index.js';
 export { HuggingFaceStreamingCorpus } from './corpus/index.js';
 export type { HuggingFaceCorpusOptions } from './corpus/index.js';
+export { StreamingTextDataLoader } from './data/index.js';
+export type { LoaderBatch, LoaderOptions, LoaderStats } from './data/index.js';
 export {
   AbortedError,
   CandlewickError,
@@ -13,6 +15,8 @@ export {
   SourceError,
 } from './errors.js';
 export type { ErrorCode } from './errors.js';
+export { Model } from './model/index.js';
+export type { GenerateOptions } from './model/index.js';
 export { Trainer } from './run/index.js';
 export type {
   DoneEvent,
@@ -23,3 +27,11 @@ export type {
   TrainerEvent,
   TrainerOptions,
 } from './run/index.js';
+export { Tokenizer } from './tokenizer/index.js';
+export type {
+  Pattern,
+  Text,
+  TextSource,
+  TokenizerProgress,
+  TokenizerTrainOptions,
+} from './tokenizer/index.js';

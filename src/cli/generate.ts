@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { errorFor } from '../errors.js';
-import { native } from '../native/index.js';
+import { Model } from '../model/index.js';
 import { namedCheckpoint, StopSignals } from '../run/index.js';
 import { addOutputOptions, anyNumber, wholeNumber } from './options.js';
 import { ignoreClosedPipes, Output } from './output.js';
@@ -84,26 +84,6 @@ export async function* continueText(
   sampling: Sampling,
   signal?: AbortSignal,
 ): AsyncGenerator<string, void, undefined> {
-  const model = await native().loadModel(directory, 'cpu');
-  try {
-    const generation = model.generate(
-      prompt,
-      JSON.stringify({
-        max_tokens: sampling.maxTokens,
-        temperature: sampling.temperature ?? 0.8,
-        top_k: sampling.topK ?? null,
-        top_p: sampling.topP ?? null,
-        seed: sampling.seed ?? 1,
-      }),
-    );
-    const cancel = () => generation.cancel();
-    signal?.addEventListener('abort', cancel, { once: true });
-    for (;;) {
-      const piece = await generation.next();
-      if (piece === null) return;
-      yield piece;
-    }
-  } finally {
-    await model.close();
-  }
+  await using model = await Model.load(directory);
+  yield* model.generate(prompt, { ...sampling, signal });
 }

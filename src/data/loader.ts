@@ -114,7 +114,13 @@ export class StreamingTextDataLoader implements AsyncIterable<LoaderBatch>, Asyn
 
   #feedOptions(
     ready: { files: string[]; row_groups: boolean },
-    description: { dataset: string; config_name: string | null; split: string; revision: string | null; text_column: string },
+    description: {
+      dataset: string;
+      config_name: string | null;
+      split: string;
+      revision: string | null;
+      text_column: string;
+    },
   ) {
     const { batchSize, sequenceLength, shuffleBufferSize = 10_000, seed = 1 } = this.#options;
     const { rank = 0, worldSize = 1, threads = availableParallelism(), state } = this.#options;

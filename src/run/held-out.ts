@@ -72,12 +72,14 @@ export async function holdOut(
 
 /** A source as a feed wants it. */
 export function feedSource(ready: SourceReady, heldOut: HeldOutEnd | null): FeedSource {
+  const { files, row_groups, dataset, config_name, split, revision, text_column } = ready;
   return {
-    files: ready.files,
-    row_groups: ready.row_groups,
+    files,
+    row_groups,
     weight: 1,
     on_exhausted: 'drop',
     held_out: heldOut,
+    identity: { dataset, config_name, split, revision, text_column },
   };
 }
 

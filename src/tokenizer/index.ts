@@ -65,7 +65,9 @@ export class Tokenizer {
 
   /** Learns a tokenizer from text. Throws VOCAB_TOO_LARGE when the text supports fewer tokens, and ABORTED. */
   static async train(source: TextSource, options: TokenizerTrainOptions): Promise<Tokenizer> {
-    return new Tokenizer(await (isCorpus(source) ? trainOnCorpus(source, options) : trainOnTexts(source, options)));
+    return new Tokenizer(
+      await (isCorpus(source) ? trainOnCorpus(source, options) : trainOnTexts(source, options)),
+    );
   }
 
   /** The largest id plus one. */

@@ -174,7 +174,9 @@ impl BatchReader {
             match self.ring.wait(Some(LOOK)) {
                 Wait::Ready => break true,
                 Wait::Finished => {
-                    if let Some(error) = self.failure.lock().expect("no thread panics while it holds this").clone() {
+                    if let Some(error) =
+                        self.failure.lock().expect("no thread panics while it holds this").clone()
+                    {
                         return Err(error);
                     }
                     break false;
@@ -214,7 +216,8 @@ impl BatchReader {
         targets.resize(wanted, IGNORED);
         // A part of the last batch may hold no target at all; it is still this rank's part of the step.
         let BatchShape { rows, sequence_length, rank, world_size } = self.shape;
-        let part = rank * rows / world_size * sequence_length..(rank + 1) * rows / world_size * sequence_length;
+        let part =
+            rank * rows / world_size * sequence_length..(rank + 1) * rows / world_size * sequence_length;
         batch.rows = rows / world_size;
         batch.sequence_length = sequence_length;
         if world_size == 1 {

@@ -115,7 +115,10 @@ impl Stopper {
             inbox.fail(FeedError::closed());
         }
         if let Some((ring, failure)) = &self.ring {
-            failure.lock().expect("no thread panics while it holds this").get_or_insert_with(FeedError::closed);
+            failure
+                .lock()
+                .expect("no thread panics while it holds this")
+                .get_or_insert_with(FeedError::closed);
             ring.abandon();
         }
     }
@@ -133,7 +136,7 @@ impl Documents {
     ///
     /// # Errors
     /// Whatever made the source fail.
-    pub fn next(&mut self) -> Result<Option<Document>, FeedError> {
+    pub fn next_document(&mut self) -> Result<Option<Document>, FeedError> {
         if self.left == Some(0) {
             return Ok(None);
         }
@@ -158,7 +161,7 @@ impl Documents {
             if !documents.is_empty() && self.ready.is_empty() {
                 break;
             }
-            match self.next()? {
+            match self.next_document()? {
                 Some(document) => documents.push(document),
                 None => break,
             }
@@ -193,9 +196,13 @@ impl Feed {
     ) -> Result<(Self, BatchReader), FeedError> {
         let shape = checked_shape(options)?;
         if links.is_empty() || links.len() != options.sources.len() {
-            return Err(invalid("every source needs its link", "this is a bug of candlewick; please report it"));
+            return Err(invalid(
+                "every source needs its link",
+                "this is a bug of candlewick; please report it",
+            ));
         }
-        let (end_of_text, _) = tokenizer.eos_token().map_err(|e| FeedError::new(e.code, e.message, e.hint))?;
+        let (end_of_text, _) =
+            tokenizer.eos_token().map_err(|e| FeedError::new(e.code, e.message, e.hint))?;
         let state = initial_state(options, tokenizer)?;
         let resumed = state.started > 0;
 
@@ -321,7 +328,10 @@ fn checked_shape(options: &FeedOptions) -> Result<BatchShape, FeedError> {
         invalid("a feed of batches needs their shape", "this is a bug of candlewick; please report it")
     })?;
     if shape.rows == 0 || shape.sequence_length == 0 {
-        return Err(invalid("a batch needs at least one sequence of one token", "raise the batch size or sequence_length"));
+        return Err(invalid(
+            "a batch needs at least one sequence of one token",
+            "raise the batch size or sequence_length",
+        ));
     }
     if shape.world_size == 0 || shape.rows % shape.world_size != 0 || shape.rank >= shape.world_size {
         let BatchShape { rows, rank, world_size, .. } = shape;

@@ -115,7 +115,10 @@ impl Parser {
                 return Ok(());
             }
             if crc32c::crc32c_append(crc32c::crc32c(&self.header[..24]), &self.body) != header.crc {
-                return Err(FeedError::protocol(format!("the checksum of a {} frame is wrong", header.kind.name())));
+                return Err(FeedError::protocol(format!(
+                    "the checksum of a {} frame is wrong",
+                    header.kind.name()
+                )));
             }
             self.header.clear();
             self.expected = None;
@@ -134,8 +137,8 @@ impl Parser {
         if h[4] != VERSION {
             return Err(FeedError::protocol(format!("frame version {} instead of {VERSION}", h[4])));
         }
-        let kind =
-            Kind::from_byte(h[5]).ok_or_else(|| FeedError::protocol(format!("unknown frame kind {}", h[5])))?;
+        let kind = Kind::from_byte(h[5])
+            .ok_or_else(|| FeedError::protocol(format!("unknown frame kind {}", h[5])))?;
         if word(8) != self.sequence {
             return Err(FeedError::protocol(format!("frame {} came instead of {}", word(8), self.sequence)));
         }

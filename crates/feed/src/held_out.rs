@@ -19,9 +19,10 @@ impl HeldOut {
     /// # Errors
     /// Whatever made the source fail; `TOKENIZER_INVALID` for a tokenizer without end-of-text.
     pub fn collect(documents: &mut Documents, tokenizer: &Tokenizer) -> Result<Self, FeedError> {
-        let (end_of_text, _) = tokenizer.eos_token().map_err(|e| FeedError::new(e.code, e.message, e.hint))?;
+        let (end_of_text, _) =
+            tokenizer.eos_token().map_err(|e| FeedError::new(e.code, e.message, e.hint))?;
         let mut held_out = Self { tokens: vec![end_of_text], end_of_text, text: Vec::new(), end: None };
-        while let Some(document) = documents.next()? {
+        while let Some(document) = documents.next_document()? {
             let text = String::from_utf8_lossy(document.bytes());
             tokenizer.encode_document(&text, &mut held_out.tokens);
             held_out.tokens.push(end_of_text);

@@ -57,7 +57,10 @@ pub(crate) enum Request {
 /// What a request brought.
 pub(crate) enum Answer {
     /// Rows of each row group, or none where the file has no row groups.
-    Shape { file: u32, groups: Option<Vec<u64>> },
+    Shape {
+        file: u32,
+        groups: Option<Vec<u64>>,
+    },
     Rows(Rows),
 }
 
@@ -224,17 +227,26 @@ impl State {
                 inbox.put(Answer::Shape { file, groups: answer.row_groups });
                 Ok(())
             }
-            _ => Err(FeedError::protocol(format!("a file frame answers request {}, which asked for none", answer.id))),
+            _ => Err(FeedError::protocol(format!(
+                "a file frame answers request {}, which asked for none",
+                answer.id
+            ))),
         }
     }
 
     fn route_batch(&mut self, frame: Frame) -> Result<(), FeedError> {
         let batch: BatchJson = parse(&frame)?;
         let Some(pending) = self.pending.get_mut(&batch.id) else {
-            return Err(FeedError::protocol(format!("a batch answers request {}, which is not open", batch.id)));
+            return Err(FeedError::protocol(format!(
+                "a batch answers request {}, which is not open",
+                batch.id
+            )));
         };
         let Request::Read { file, group, row, rows } = &mut pending.request else {
-            return Err(FeedError::protocol(format!("a batch answers request {}, which asked for a shape", batch.id)));
+            return Err(FeedError::protocol(format!(
+                "a batch answers request {}, which asked for a shape",
+                batch.id
+            )));
         };
         if batch.row != *row || batch.rows as u64 > *rows {
             return Err(FeedError::protocol(format!(

@@ -48,7 +48,9 @@ impl Mix {
         let active = |i: &usize| !self.dropped[*i];
         let weights: f64 = (0..self.weights.len()).filter(active).map(|i| self.weights[i]).sum();
         let deficit = |i: usize| self.weights[i] / weights * total as f64 - self.consumed[i] as f64;
-        (0..self.weights.len()).filter(active).reduce(|best, i| if deficit(i) > deficit(best) { i } else { best })
+        (0..self.weights.len())
+            .filter(active)
+            .reduce(|best, i| if deficit(i) > deficit(best) { i } else { best })
     }
 
     pub(crate) fn consume(&mut self, source: usize, tokens: u64) {
@@ -90,7 +92,13 @@ mod tests {
     #[test]
     fn equal_weights_take_turns_and_ties_go_to_the_lowest_index() {
         let mut mix = Mix::new(vec![1.0, 1.0]);
-        let order: Vec<_> = (0..4).map(|_| { let s = mix.next().unwrap(); mix.consume(s, 5); s }).collect();
+        let order: Vec<_> = (0..4)
+            .map(|_| {
+                let s = mix.next().unwrap();
+                mix.consume(s, 5);
+                s
+            })
+            .collect();
         assert_eq!(order, [0, 1, 0, 1]);
     }
 

@@ -39,22 +39,18 @@ impl Documents {
 
     /// Makes the next document current; false at the end of the source.
     fn advance(&mut self, gauge: &Gauge) -> Result<bool, FeedError> {
-        loop {
-            if let Some((chunk, index)) = &mut self.chunk {
-                *index += 1;
-                if *index < chunk.ends.len() {
-                    return Ok(true);
-                }
-                gauge.remove_tokens(chunk.ids.len());
-                self.chunk = None;
+        if let Some((chunk, index)) = &mut self.chunk {
+            *index += 1;
+            if *index < chunk.ends.len() {
+                return Ok(true);
             }
-            let Ok(coming) = self.coming.recv() else { return Ok(false) };
-            // The worker is gone only when the feed closes.
-            let encoded = coming?.recv().map_err(|_| FeedError::closed())?;
-            // No chunk is empty.
-            self.chunk = Some((encoded, 0));
-            return Ok(true);
+            gauge.remove_tokens(chunk.ids.len());
+            self.chunk = None;
         }
+        let Ok(coming) = self.coming.recv() else { return Ok(false) };
+        // The worker is gone only when the feed closes. No chunk is empty.
+        self.chunk = Some((coming?.recv().map_err(|_| FeedError::closed())?, 0));
+        Ok(true)
     }
 
     fn current(&self) -> (&Encoded, &[u32], u64) {
@@ -115,7 +111,10 @@ pub(crate) fn pack(
         let Some(tokens) = ids.get(offset as usize..).filter(|rest| !rest.is_empty()) else {
             return Err(FeedError::new(
                 "SOURCE_CORRUPT",
-                format!("the document that the stream stopped in has {} tokens, but token {offset} is next", ids.len()),
+                format!(
+                    "the document that the stream stopped in has {} tokens, but token {offset} is next",
+                    ids.len()
+                ),
                 "the dataset or the tokenizer has changed since the checkpoint; use the ones the run began with",
             ));
         };

@@ -272,7 +272,9 @@ impl Reader {
 
     fn learn_shape(&mut self, file: u32, groups: Option<Vec<u64>>) -> Result<(), FeedError> {
         let Some(groups) = groups else {
-            return Err(FeedError::protocol(format!("file {file} has no row groups, but the dataset was to have them")));
+            return Err(FeedError::protocol(format!(
+                "file {file} has no row groups, but the dataset was to have them"
+            )));
         };
         let shape = Shape::Groups(groups.into());
         self.ahead.plan.set_shape(file, shape.clone());
@@ -282,7 +284,9 @@ impl Reader {
 
     fn take_rows(&mut self, rows: Rows) -> Result<(), End> {
         let turn = match self.taken.step() {
-            Step::Turn(turn) if (turn.file, turn.group, turn.row) == (rows.file, rows.group, rows.row) => turn,
+            Step::Turn(turn) if (turn.file, turn.group, turn.row) == (rows.file, rows.group, rows.row) => {
+                turn
+            }
             step => {
                 return Err(FeedError::protocol(format!(
                     "rows {} of file {}, group {} came where {step:?} was due",

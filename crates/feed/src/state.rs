@@ -76,7 +76,10 @@ impl StreamState {
         };
         let state: Self = serde_json::from_str(json).map_err(|e| corrupt(e.to_string()))?;
         if state.version != VERSION {
-            return Err(corrupt(format!("it has version {}, this candlewick reads {VERSION}", state.version)));
+            return Err(corrupt(format!(
+                "it has version {}, this candlewick reads {VERSION}",
+                state.version
+            )));
         }
         if state.hash.len() != 16 || u64::from_str_radix(&state.hash, 16).is_err() {
             return Err(corrupt(format!("{:?} is no hash", state.hash)));
@@ -90,7 +93,12 @@ impl StreamState {
             compare(&prefix, &source.identity, identity)?;
             let p = &source.begin.position;
             let open = p.slots.iter().flatten().all(|slot| (slot.file as usize) < *files);
-            if p.slots.len() != *places || p.turn >= *places || p.opened as usize > *files || !open || p.epoch == 0 {
+            if p.slots.len() != *places
+                || p.turn >= *places
+                || p.opened as usize > *files
+                || !open
+                || p.epoch == 0
+            {
                 return Err(corrupt(format!("source {i} stands outside its files")));
             }
         }

@@ -61,11 +61,12 @@ fn a_state_of_another_stream_is_refused_naming_the_key() {
     options.sources[0].identity.insert("data.dataset".into(), "a/b".into());
     let state = run(&[&dataset], &options, &bytes_tokenizer(), 1)[0].1.clone();
     options.state = Some(state.clone());
-    let changed: [(&str, &dyn Fn(&mut FeedOptions)); 4] = [
-        ("data.seed", &|o| o.seed = 8),
-        ("data.shuffle_buffer_size", &|o| o.shuffle_buffer_size = 11),
-        ("data.dataset", &|o| drop(o.sources[0].identity.insert("data.dataset".into(), "a/c".into()))),
-        ("digest of the file list", &|o| o.sources[0].files.push("b".into())),
+    type Change = fn(&mut FeedOptions);
+    let changed: [(&str, Change); 4] = [
+        ("data.seed", |o| o.seed = 8),
+        ("data.shuffle_buffer_size", |o| o.shuffle_buffer_size = 11),
+        ("data.dataset", |o| drop(o.sources[0].identity.insert("data.dataset".into(), "a/c".into()))),
+        ("digest of the file list", |o| o.sources[0].files.push("b".into())),
     ];
     for (key, change) in changed {
         let mut other = options.clone();
@@ -85,7 +86,8 @@ fn a_failure_of_the_source_reaches_the_reader_as_it_is() {
     let dataset = one_file(&[Some("one")]);
     let link = Link::new();
     let options = options(vec![source(&dataset)], 10, 1, 4);
-    let (_feed, mut reader) = Feed::batches(&options, std::slice::from_ref(&link), &bytes_tokenizer()).unwrap();
+    let (_feed, mut reader) =
+        Feed::batches(&options, std::slice::from_ref(&link), &bytes_tokenizer()).unwrap();
     let gone = FeedError::new("SOURCE_UNAVAILABLE", "the hub is gone", "wait");
     link.fail(gone.clone());
     assert_eq!(reader.next(&mut Batch::default(), &mut |_| ()).unwrap_err(), gone);
@@ -96,7 +98,8 @@ fn an_interrupt_ends_a_wait_for_tokens_and_nothing_is_lost() {
     let dataset = one_file(&[Some("one"), Some("two")]);
     let link = Link::new();
     let options = options(vec![source(&dataset)], 10, 1, 4);
-    let (_feed, mut reader) = Feed::batches(&options, std::slice::from_ref(&link), &bytes_tokenizer()).unwrap();
+    let (_feed, mut reader) =
+        Feed::batches(&options, std::slice::from_ref(&link), &bytes_tokenizer()).unwrap();
     let interrupt = reader.interrupt();
     let raised = std::thread::spawn({
         let interrupt = interrupt.clone();
@@ -111,17 +114,19 @@ fn an_interrupt_ends_a_wait_for_tokens_and_nothing_is_lost() {
 fn a_feed_closes_while_its_source_is_silent() {
     let dataset = one_file(&[Some("one")]);
     let link = Link::new();
-    let options = FeedOptions { order: OrderKind::File, batches: None, ..options(vec![source(&dataset)], 1, 1, 1) };
+    let options =
+        FeedOptions { order: OrderKind::File, batches: None, ..options(vec![source(&dataset)], 1, 1, 1) };
     let (mut feed, mut documents) = Feed::documents(&options, std::slice::from_ref(&link)).unwrap();
     feed.close();
-    assert_eq!(documents.next().err().map(|e| e.code).as_deref(), Some("ABORTED"));
+    assert_eq!(documents.next_document().err().map(|e| e.code).as_deref(), Some("ABORTED"));
 }
 
 #[test]
 fn a_respawned_streamer_is_asked_for_what_its_predecessor_owed() {
     let dataset = one_file(&[Some("one"), Some("two"), Some("three"), Some("four")]);
     let link = Link::new();
-    let options = FeedOptions { order: OrderKind::File, batches: None, ..options(vec![source(&dataset)], 1, 1, 1) };
+    let options =
+        FeedOptions { order: OrderKind::File, batches: None, ..options(vec![source(&dataset)], 1, 1, 1) };
     let (requested, asked) = std::sync::mpsc::channel();
     link.on_request(move || requested.send(()).unwrap());
     let (_feed, mut documents) = Feed::documents(&options, std::slice::from_ref(&link)).unwrap();
@@ -137,9 +142,10 @@ fn a_respawned_streamer_is_asked_for_what_its_predecessor_owed() {
     link.restart();
     assert!(link.take_requests().contains("\"row\":1,\"rows\":3"));
     let json = br#"{"id":1,"file":0,"group":0,"row":1,"rows":3,"end":true,"eof":true}"#;
-    link.push(&write_frame(Kind::Batch, 0, json, b"\0\0\0\0\x03\0\0\0\x08\0\0\0\x0c\0\0\0twothreefour")).unwrap();
+    link.push(&write_frame(Kind::Batch, 0, json, b"\0\0\0\0\x03\0\0\0\x08\0\0\0\x0c\0\0\0twothreefour"))
+        .unwrap();
     let mut texts = Vec::new();
-    while let Some(document) = documents.next().unwrap() {
+    while let Some(document) = documents.next_document().unwrap() {
         texts.push(String::from_utf8(document.bytes().to_vec()).unwrap());
     }
     assert_eq!(texts, ["one", "two", "three", "four"]);

@@ -22,8 +22,9 @@ fn every_document_comes_once_in_the_order_of_the_rule() {
         options.batch_size = 1 + random.below(50);
         options.threads = 1 + random.below(3);
         let tokens = stream(&run(&[&dataset], &options, &tokenizer, usize::MAX));
-        let expected: Vec<_> =
-            (1..=options.epochs.unwrap()).flat_map(|e| dataset.in_training_order(7, e, window, None)).collect();
+        let expected: Vec<_> = (1..=options.epochs.unwrap())
+            .flat_map(|e| dataset.in_training_order(7, e, window, None))
+            .collect();
         assert_eq!(documents(&tokenizer, &tokens), expected, "seed {seed}");
     }
 }
@@ -49,18 +50,25 @@ fn going_on_from_any_state_gives_the_rest_and_so_does_going_on_from_that() {
         println!("seed {seed}");
         let random = &mut Random(seed ^ 0x5eed);
         let dataset = Dataset::random(random, seed % 2 == 0);
-        let mut options = options(vec![source(&dataset)], 1 + random.below(60), 1 + random.below(3), 1 + random.below(40));
+        let mut options =
+            options(vec![source(&dataset)], 1 + random.below(60), 1 + random.below(3), 1 + random.below(40));
         options.epochs = Some(1 + random.below(3) as u64);
         let all = run(&[&dataset], &options, &tokenizer, usize::MAX);
         let mut done = 0;
         while done < all.len() {
             let count = 1 + random.below(all.len() - done);
             options.state = (done > 0).then(|| all[done - 1].1.clone());
-            assert!(run(&[&dataset], &options, &tokenizer, count) == all[done..done + count], "seed {seed} at {done}");
+            assert!(
+                run(&[&dataset], &options, &tokenizer, count) == all[done..done + count],
+                "seed {seed} at {done}"
+            );
             done += count;
         }
         options.state = all.last().map(|(_, state)| state.clone());
-        assert!(run(&[&dataset], &options, &tokenizer, usize::MAX).is_empty(), "seed {seed}: nothing is left");
+        assert!(
+            run(&[&dataset], &options, &tokenizer, usize::MAX).is_empty(),
+            "seed {seed}: nothing is left"
+        );
     }
 }
 
@@ -136,13 +144,15 @@ fn a_mixture_keeps_its_order_over_resumes() {
     let tokenizer = bytes_tokenizer();
     for seed in SEEDS {
         let random = &mut Random(seed ^ 0x313);
-        let datasets: Vec<_> = (0..2 + random.below(3)).map(|i| Dataset::random(random, i % 2 == 0)).collect();
+        let datasets: Vec<_> =
+            (0..2 + random.below(3)).map(|i| Dataset::random(random, i % 2 == 0)).collect();
         let sources = datasets
             .iter()
             .map(|d| {
                 let mut source = source(d);
                 source.weight = 1.0 + random.below(4) as f64;
-                source.on_exhausted = [OnExhausted::Drop, OnExhausted::Stop, OnExhausted::Drop][random.below(3)];
+                source.on_exhausted =
+                    [OnExhausted::Drop, OnExhausted::Stop, OnExhausted::Drop][random.below(3)];
                 source
             })
             .collect();
@@ -153,7 +163,10 @@ fn a_mixture_keeps_its_order_over_resumes() {
         while done < all.len() {
             let count = 1 + random.below(all.len() - done);
             options.state = (done > 0).then(|| all[done - 1].1.clone());
-            assert!(run(&datasets, &options, &tokenizer, count) == all[done..done + count], "seed {seed} at {done}");
+            assert!(
+                run(&datasets, &options, &tokenizer, count) == all[done..done + count],
+                "seed {seed} at {done}"
+            );
             done += count;
         }
     }
@@ -175,7 +188,11 @@ fn held_out_documents_are_never_trained_on() {
         source.held_out = Some(end);
         let options = options(vec![source], 50, 1, 16);
         let tokens = stream(&run(&[&dataset], &options, &tokenizer, usize::MAX));
-        assert_eq!(documents(&tokenizer, &tokens), dataset.in_training_order(7, 1, 50, Some(end)), "seed {seed}");
+        assert_eq!(
+            documents(&tokenizer, &tokens),
+            dataset.in_training_order(7, 1, 50, Some(end)),
+            "seed {seed}"
+        );
     }
 }
 
@@ -183,11 +200,12 @@ fn held_out_documents_are_never_trained_on() {
 fn a_feed_of_documents_gives_file_order() {
     for seed in SEEDS {
         let dataset = Dataset::random(&mut Random(seed ^ 0x99), seed % 2 == 0);
-        let options = FeedOptions { order: OrderKind::File, batches: None, ..options(vec![source(&dataset)], 1, 1, 1) };
+        let options =
+            FeedOptions { order: OrderKind::File, batches: None, ..options(vec![source(&dataset)], 1, 1, 1) };
         let streamer = Streamer::start(&dataset, 13);
         let (feed, mut documents) = Feed::documents(&options, std::slice::from_ref(&streamer.link)).unwrap();
         let mut all = Vec::new();
-        while let Some(document) = documents.next().unwrap() {
+        while let Some(document) = documents.next_document().unwrap() {
             all.push((document.place(), String::from_utf8(document.bytes().to_vec()).unwrap()));
         }
         drop(documents);

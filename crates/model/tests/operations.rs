@@ -18,7 +18,8 @@ fn values(tensor: &Tensor) -> Vec<f64> {
     tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// Result and gradients of Σ f(inputs) · w for fixed random w, compared by ‖a − b‖₂ / ‖b‖₂.
+/// Result and gradients of Σ f(inputs) · w for fixed random w, compared by ‖a − b‖₂ / ‖b‖₂; absolutely where b is
+/// zero (a single token attends to itself whatever q and k are) or nearly so (a row of one value has the norm ±1).
 #[track_caller]
 fn compare(
     inputs: &[Var],
@@ -39,7 +40,7 @@ fn compare(
         let norm = |values: Vec<f64>| values.iter().map(|x| x * x).sum::<f64>().sqrt();
         let difference = norm(found.iter().zip(&expected).map(|(a, b)| a - b).collect());
         let size = norm(expected);
-        assert!(difference <= 1e-5 * size + 1e-9, "{at} of seed {SEED}: {difference:e} of {size:e}");
+        assert!(difference <= 1e-5 * size + 1e-6, "{at} of seed {SEED}: {difference:e} of {size:e}");
     }
 }
 
@@ -91,7 +92,6 @@ fn attention_is_its_formula_for_every_grouping_and_length() {
             let key = [batch, length, groups, 10];
             let inputs = [random("q", &query), random("k", &key), random("v", &key)];
             let plain = |x: &[Tensor]| plain::attention(&x[0], &x[1], &x[2]);
-            // A single token attends to itself: the gradients of q and k are exactly zero.
             compare(&inputs, |x| ops::attention(&x[0], &x[1], &x[2]), plain);
         }
     }

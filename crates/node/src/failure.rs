@@ -20,7 +20,11 @@ impl Failure {
     }
 
     pub(crate) fn closed(what: &str) -> Self {
-        Self { code: "ABORTED".into(), message: format!("{what} was closed"), hint: "create another to go on".into() }
+        Self {
+            code: "ABORTED".into(),
+            message: format!("{what} was closed"),
+            hint: "create another to go on".into(),
+        }
     }
 }
 

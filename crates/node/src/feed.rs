@@ -8,7 +8,9 @@ use napi::{
 use napi_derive::napi;
 use serde_json::json;
 
-use crate::{failure::Failure, link::NativeLink, promise::Promise, tokenizer::NativeTokenizer, worker::Worker};
+use crate::{
+    failure::Failure, link::NativeLink, promise::Promise, tokenizer::NativeTokenizer, worker::Worker,
+};
 
 /// A batch as JavaScript sees it.
 #[napi(object)]
@@ -144,7 +146,8 @@ impl NativeFeed {
         // The promise travels in a slot, so that it can be settled here when the worker does not take the job.
         let slot = Arc::new(std::sync::Mutex::new(Some(promise)));
         let travelling = slot.clone();
-        let take = |slot: &std::sync::Mutex<Option<Promise<T>>>| slot.lock().expect("nobody panics here").take();
+        let take =
+            |slot: &std::sync::Mutex<Option<Promise<T>>>| slot.lock().expect("nobody panics here").take();
         let accepted = self.worker.run(move |running| {
             if let Some(promise) = take(&travelling) {
                 job(running, promise);

@@ -63,7 +63,10 @@ pub fn load_model(env: &Env, dir: String, device: String) -> napi::Result<Object
         Ok(Arc::new(Loaded { transformer, tokenizer, end_of_text }))
     };
     let body = move || promise.settle_with(load(), |loaded| NativeModel { loaded: Some(loaded) });
-    std::thread::Builder::new().name("load".into()).spawn(body).expect("the operating system starts a thread");
+    std::thread::Builder::new()
+        .name("load".into())
+        .spawn(body)
+        .expect("the operating system starts a thread");
     Ok(object)
 }
 

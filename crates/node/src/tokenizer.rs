@@ -102,7 +102,9 @@ impl NativeTokenizer {
     pub fn save<'e>(&self, env: &'e Env, dir: String) -> napi::Result<Object<'e>> {
         let (promise, object) = Promise::<()>::new(env)?;
         let tokenizer = self.tokenizer.clone();
-        in_background("tokenizer", move || promise.settle(tokenizer.save(Path::new(&dir)).map_err(Failure::from)));
+        in_background("tokenizer", move || {
+            promise.settle(tokenizer.save(Path::new(&dir)).map_err(Failure::from))
+        });
         Ok(object)
     }
 
@@ -208,13 +210,14 @@ impl NativeTokenizerTrainer {
         let (trainer, progress, fixed) = (self.trainer.clone(), self.progress.clone(), self.fixed_tokens);
         in_background("merge", move || {
             let taken = trainer.lock().expect("a panic in counting ends the process").take();
-            let finished = taken.ok_or_else(|| Failure::internal("this trainer has finished already")).and_then(|t| {
-                let tell = |at: candlewick_tokenizer::MergeProgress| {
-                    progress.merges.store((at.tokens as u64).saturating_sub(fixed), Ordering::Relaxed);
-                    !progress.aborted.load(Ordering::Relaxed)
-                };
-                Ok(t.finish(&tell)?)
-            });
+            let finished =
+                taken.ok_or_else(|| Failure::internal("this trainer has finished already")).and_then(|t| {
+                    let tell = |at: candlewick_tokenizer::MergeProgress| {
+                        progress.merges.store((at.tokens as u64).saturating_sub(fixed), Ordering::Relaxed);
+                        !progress.aborted.load(Ordering::Relaxed)
+                    };
+                    Ok(t.finish(&tell)?)
+                });
             promise.settle_with(finished, |tokenizer| NativeTokenizer { tokenizer });
         });
         Ok(object)

@@ -77,16 +77,18 @@ pub fn create_trainer<'e>(
         // The hook needs the queue that `start` makes: it comes over a channel right after.
         let queue = std::sync::OnceLock::new();
         let hook = move || {
-            let queue: &Arc<Events> = queue.get_or_init(|| pulled.recv().expect("sent right after the start"));
+            let queue: &Arc<Events> =
+                queue.get_or_init(|| pulled.recv().expect("sent right after the start"));
             offered.offer(|| take(queue, PULL));
         };
         let (built, outcome) = std::sync::mpsc::channel();
         let hook = std::sync::Mutex::new(hook);
         let on_event = move || (hook.lock().expect("nobody panics here"))();
-        let trainer = Trainer::start(train, options.limits, options.checkpoint, reader, on_event, move |result| {
-            // Whoever built this trainer waits below.
-            let _ = built.send(result);
-        });
+        let trainer =
+            Trainer::start(train, options.limits, options.checkpoint, reader, on_event, move |result| {
+                // Whoever built this trainer waits below.
+                let _ = built.send(result);
+            });
         let _ = pull.send(trainer.events().clone());
         let outcome = outcome.recv().unwrap_or_else(|_| {
             Err(candlewick_train::TrainError::new(
@@ -95,9 +97,10 @@ pub fn create_trainer<'e>(
                 "this is a bug of candlewick; please report it with config.yaml",
             ))
         });
-        promise.settle_with(outcome.map_err(Failure::from).map(|()| (trainer, events)), |(trainer, events)| {
-            NativeTrainer { trainer, events }
-        });
+        promise
+            .settle_with(outcome.map_err(Failure::from).map(|()| (trainer, events)), |(trainer, events)| {
+                NativeTrainer { trainer, events }
+            });
     });
     Ok(object)
 }
@@ -146,7 +149,10 @@ impl NativeTrainer {
             thread.map(std::thread::JoinHandle::join);
             promise.settle(Ok(()));
         };
-        std::thread::Builder::new().name("close".into()).spawn(joined).expect("the operating system starts a thread");
+        std::thread::Builder::new()
+            .name("close".into())
+            .spawn(joined)
+            .expect("the operating system starts a thread");
         Ok(object)
     }
 }

@@ -12,7 +12,10 @@ impl<T: Send + 'static> Worker<T> {
     pub(crate) fn start(name: &str, mut owned: T) -> Self {
         let (jobs, inbox) = mpsc::channel::<Job<T>>();
         let body = move || inbox.into_iter().for_each(|job| job(&mut owned));
-        std::thread::Builder::new().name(name.into()).spawn(body).expect("the operating system starts a thread");
+        std::thread::Builder::new()
+            .name(name.into())
+            .spawn(body)
+            .expect("the operating system starts a thread");
         Self { jobs: Some(jobs) }
     }
 

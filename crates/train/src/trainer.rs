@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use candlewick_feed::{Batch, BatchReader, FeedError, HeldOut, Interrupt, Next, StreamState};
+use candlewick_feed::{Batch, BatchReader, HeldOut, Interrupt, Next, StreamState};
 use serde::{Deserialize, Serialize};
 
 use crate::{Engine, StepOutcome, TrainError, TrainOptions};
@@ -125,18 +125,6 @@ pub enum Event {
         /// What to do next.
         hint: String,
     },
-}
-
-impl From<TrainError> for Event {
-    fn from(TrainError { code, message, hint }: TrainError) -> Self {
-        Event::Error { code: code.into(), message, hint }
-    }
-}
-
-impl From<FeedError> for Event {
-    fn from(FeedError { code, message, hint }: FeedError) -> Self {
-        Event::Error { code, message, hint }
-    }
 }
 
 enum Command {
@@ -323,11 +311,15 @@ impl Runner {
                 Command::Evaluate(held_out) => self.evaluate(&held_out),
                 Command::Save(directory) => self.save(directory),
             };
-            self.events.put(event.unwrap_or_else(|failure| failure));
+            self.events.put(event.unwrap_or_else(|TrainError { code, message, hint }| Event::Error {
+                code: code.into(),
+                message,
+                hint,
+            }));
         }
     }
 
-    fn run_until(&mut self, target: u64) -> Result<Pause, Event> {
+    fn run_until(&mut self, target: u64) -> Result<Pause, TrainError> {
         loop {
             if self.limits.reached(self.engine.steps(), &self.done) {
                 return Ok(Pause::Limit);
@@ -342,7 +334,7 @@ impl Runner {
     }
 
     /// One update; or why there was none.
-    fn step(&mut self) -> Result<Option<Pause>, Event> {
+    fn step(&mut self) -> Result<Option<Pause>, TrainError> {
         let (began, waited) = (Instant::now(), self.reader.waited());
         let batch = match self.pending.take() {
             Some(batch) => batch,
@@ -369,7 +361,7 @@ impl Runner {
             }
             Err(error) => {
                 self.pending = Some(batch);
-                return Err(error.into());
+                return Err(error);
             }
         };
         self.done = self.reader.state().clone();
@@ -388,7 +380,7 @@ impl Runner {
         Ok(None)
     }
 
-    fn evaluate(&self, held_out: &HeldOut) -> Result<Event, Event> {
+    fn evaluate(&self, held_out: &HeldOut) -> Result<Event, TrainError> {
         let options = self.engine.options();
         let interrupt = &self.interrupt;
         let mut nats = 0.0;
@@ -401,7 +393,7 @@ impl Runner {
         Ok(Event::Eval { step: self.engine.steps(), nats, targets: held_out.targets().len() as u64 })
     }
 
-    fn save(&self, dir: PathBuf) -> Result<Event, Event> {
+    fn save(&self, dir: PathBuf) -> Result<Event, TrainError> {
         self.engine.save(&dir)?;
         Ok(Event::Saved { dir, step: self.engine.steps(), state: self.done.clone() })
     }

@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn every_index_occurs_once_and_each_key_has_its_own_order() {
-        let keys = [Key::Files, Key::Segments { path: "a" }, Key::Segments { path: "b" }, Key::Window { index: 0 }];
+        let keys =
+            [Key::Files, Key::Segments { path: "a" }, Key::Segments { path: "b" }, Key::Window { index: 0 }];
         let orders: Vec<_> = keys.iter().map(|&k| permutation(1, 1, k, 100)).collect();
         for order in &orders {
             let mut sorted = order.clone();

@@ -153,7 +153,9 @@ impl Plan {
         let count = segments(rows.len());
         if self.segments.get(&slot.file).is_none_or(|(known, _)| *known != epoch) {
             let order = match self.seed {
-                Some(seed) => permutation(seed, epoch, Key::Segments { path: &self.files[slot.file as usize] }, count),
+                Some(seed) => {
+                    permutation(seed, epoch, Key::Segments { path: &self.files[slot.file as usize] }, count)
+                }
                 None => (0..count as u32).collect(),
             };
             self.segments.insert(slot.file, (epoch, order));
@@ -178,7 +180,8 @@ impl Plan {
 
 /// The row group in the file that a slot stands at.
 fn actual(order: Option<&(u64, Vec<u32>)>, slot: Slot) -> u32 {
-    let segment = order.and_then(|(_, order)| order.get(slot.segment as usize)).copied().unwrap_or(slot.segment);
+    let segment =
+        order.and_then(|(_, order)| order.get(slot.segment as usize)).copied().unwrap_or(slot.segment);
     segment * SEGMENT + slot.group
 }
 

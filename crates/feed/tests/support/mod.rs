@@ -7,7 +7,8 @@ use std::{
 };
 
 use candlewick_feed::{
-    Batch, BatchReader, BatchShape, Feed, FeedOptions, HeldOutEnd, Link, Next, OnExhausted, OrderKind, SourceOptions,
+    Batch, BatchReader, BatchShape, Feed, FeedOptions, HeldOutEnd, Link, Next, OnExhausted, OrderKind,
+    SourceOptions,
     frame::{Kind, write_frame},
     order::{Key, permutation},
 };
@@ -95,7 +96,13 @@ impl Dataset {
     }
 
     /// The documents of an epoch in the order of training, by the words of the promise and nothing else.
-    pub fn in_training_order(&self, seed: u64, epoch: u64, window: usize, held_out: Option<HeldOutEnd>) -> Vec<String> {
+    pub fn in_training_order(
+        &self,
+        seed: u64,
+        epoch: u64,
+        window: usize,
+        held_out: Option<HeldOutEnd>,
+    ) -> Vec<String> {
         let order = permutation(seed, epoch, Key::Files, self.files.len());
         let mut waiting: Vec<Vec<((u32, u32), Rows)>> = order
             .iter()
@@ -119,7 +126,8 @@ impl Dataset {
             .filter(|turns: &Vec<_>| !turns.is_empty())
             .collect();
         waiting.reverse();
-        let mut open: Vec<Option<std::vec::IntoIter<_>>> = (0..4).map(|_| waiting.pop().map(Vec::into_iter)).collect();
+        let mut open: Vec<Option<std::vec::IntoIter<_>>> =
+            (0..4).map(|_| waiting.pop().map(Vec::into_iter)).collect();
         let mut rows = Vec::new();
         while open.iter().any(Option::is_some) {
             for place in &mut open {
@@ -194,7 +202,11 @@ impl Streamer {
                     let file = &dataset.files[number("file") as usize];
                     if request["op"] == "file" {
                         let groups: Vec<_> = file.groups.iter().map(Vec::len).collect();
-                        send(Kind::File, json!({"id": number("id"), "file": number("file"), "row_groups": groups}), &[]);
+                        send(
+                            Kind::File,
+                            json!({"id": number("id"), "file": number("file"), "row_groups": groups}),
+                            &[],
+                        );
                         continue;
                     }
                     let turns = dataset.turns(file);
@@ -257,7 +269,12 @@ pub fn source(dataset: &Dataset) -> SourceOptions {
     }
 }
 
-pub fn options(sources: Vec<SourceOptions>, window: usize, rows: usize, sequence_length: usize) -> FeedOptions {
+pub fn options(
+    sources: Vec<SourceOptions>,
+    window: usize,
+    rows: usize,
+    sequence_length: usize,
+) -> FeedOptions {
     FeedOptions {
         sources,
         order: OrderKind::Shuffled,
@@ -283,7 +300,12 @@ pub fn batches(reader: &mut BatchReader, limit: usize) -> Vec<(Batch, String)> {
 }
 
 /// Runs a feed over datasets in memory.
-pub fn run(datasets: &[&Dataset], options: &FeedOptions, tokenizer: &Tokenizer, limit: usize) -> Vec<(Batch, String)> {
+pub fn run(
+    datasets: &[&Dataset],
+    options: &FeedOptions,
+    tokenizer: &Tokenizer,
+    limit: usize,
+) -> Vec<(Batch, String)> {
     let streamers: Vec<_> = datasets.iter().map(|d| Streamer::start(d, options.batch_size)).collect();
     let links: Vec<_> = streamers.iter().map(|s| s.link.clone()).collect();
     let (feed, mut reader) = Feed::batches(options, &links, tokenizer).unwrap();
@@ -296,7 +318,9 @@ pub fn run(datasets: &[&Dataset], options: &FeedOptions, tokenizer: &Tokenizer, 
 /// The stream of tokens that batches were cut from: the first input, then every counted target.
 pub fn stream(batches: &[(Batch, String)]) -> Vec<u32> {
     let first = batches.first().map(|(b, _)| b.inputs[0]);
-    let targets = batches.iter().flat_map(|(b, _)| b.targets.iter().copied().filter(|&t| t != candlewick_feed::IGNORED));
+    let targets = batches
+        .iter()
+        .flat_map(|(b, _)| b.targets.iter().copied().filter(|&t| t != candlewick_feed::IGNORED));
     first.into_iter().chain(targets).collect()
 }
 

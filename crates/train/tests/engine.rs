@@ -325,7 +325,8 @@ fn damaged_and_foreign_checkpoints_are_refused_and_change_nothing() {
 
 #[test]
 fn bad_options_name_their_key() {
-    let cases: [(&str, fn(&mut TrainOptions)); 8] = [
+    type Change = fn(&mut TrainOptions);
+    let cases: [(&str, Change); 8] = [
         ("sequence_length", |options| options.sequence_length = 33),
         ("micro_batch_size", |options| options.micro_batch_size = 0),
         ("global_batch_size", |options| options.global_batch_size = 0),

@@ -2,6 +2,12 @@
 const exitCodes = { SIGINT: 130, SIGTERM: 143 } as const;
 
 /**
+ * One Ctrl+C under `npm start` may arrive twice: once from the terminal and once handed on by npm. Nobody presses it
+ * twice within this time and means it.
+ */
+const ECHO_MS = 300;
+
+/**
  * Turns SIGINT and SIGTERM into an abort: the first asks to save and stop, the second ends the process at once.
  * Dispose it when the work is done.
  */
@@ -9,12 +15,15 @@ export class StopSignals {
   readonly #controller = new AbortController();
   readonly #hear: (name: keyof typeof exitCodes) => void;
   #received: keyof typeof exitCodes | null = null;
+  #receivedAt = 0;
 
   /** `hear` is told of the first signal. */
   constructor(hear: (name: string) => void) {
     this.#hear = (name) => {
+      if (name === this.#received && performance.now() - this.#receivedAt < ECHO_MS) return;
       if (this.#received !== null) process.exit(exitCodes[name]);
       this.#received = name;
+      this.#receivedAt = performance.now();
       hear(name);
       this.#controller.abort();
     };

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use candlewick_feed::{Batch, BatchReader, Documents, Feed, FeedOptions, Gauge, Next, Stopper};
 use napi::{
@@ -44,7 +44,11 @@ pub struct NativeFeed {
     worker: Worker<Running>,
     stopper: Stopper,
     gauge: Arc<Gauge>,
+    closing: Closing,
 }
+
+/// Promises of the calls to `close`; none once the feed is closed.
+type Closing = Arc<Mutex<Option<Vec<Promise<()>>>>>;
 
 #[napi]
 impl NativeFeed {
@@ -71,7 +75,7 @@ impl NativeFeed {
         };
         let (stopper, gauge) = (feed.stopper(), feed.gauge().clone());
         let worker = Worker::start("feed", Running { reading: Some(reading), feed });
-        Ok(Self { worker, stopper, gauge })
+        Ok(Self { worker, stopper, gauge, closing: Arc::new(Mutex::new(Some(Vec::new()))) })
     }
 
     /// Up to `max` documents, at least one; null at the end.
@@ -123,15 +127,21 @@ impl NativeFeed {
         .to_string()
     }
 
-    /// Ends the feed; settles when its threads are gone.
+    /// Ends the feed; settles when its threads are gone. May be called again.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn close<'e>(&mut self, env: &'e Env) -> napi::Result<Object<'e>> {
         let (promise, object) = Promise::<()>::new(env)?;
+        match &mut *self.closing.lock().expect("nobody panics here") {
+            Some(waiting) => waiting.push(promise),
+            None => promise.settle(Ok(())),
+        }
         self.stopper.stop();
-        self.run(promise, |running, promise| {
+        let closing = self.closing.clone();
+        self.worker.run(move |running| {
             running.reading = None;
             running.feed.close();
-            promise.settle(Ok(()));
+            let waiting = closing.lock().expect("nobody panics here").take();
+            waiting.into_iter().flatten().for_each(|promise| promise.settle(Ok(())));
         });
         self.worker.close();
         Ok(object)
@@ -144,10 +154,9 @@ impl NativeFeed {
         job: impl FnOnce(&mut Running, Promise<T>) + Send + 'static,
     ) {
         // The promise travels in a slot, so that it can be settled here when the worker does not take the job.
-        let slot = Arc::new(std::sync::Mutex::new(Some(promise)));
+        let slot = Arc::new(Mutex::new(Some(promise)));
         let travelling = slot.clone();
-        let take =
-            |slot: &std::sync::Mutex<Option<Promise<T>>>| slot.lock().expect("nobody panics here").take();
+        let take = |slot: &Mutex<Option<Promise<T>>>| slot.lock().expect("nobody panics here").take();
         let accepted = self.worker.run(move |running| {
             if let Some(promise) = take(&travelling) {
                 job(running, promise);

@@ -11,7 +11,7 @@ use crossbeam_channel::Receiver;
 
 use crate::{
     Batch, FeedError, IGNORED, SourceState, StreamState,
-    feed::{BatchShape, Failure},
+    feed::{BatchShape, Outcome},
     pack::Marker,
     ring::{Consumer, Wait, Waker},
     state::roll,
@@ -60,7 +60,7 @@ impl Interrupt {
 pub struct BatchReader {
     ring: Consumer,
     markers: Receiver<Marker>,
-    failure: Failure,
+    outcome: Outcome,
     interrupt: Interrupt,
     shape: BatchShape,
     end_of_text: u32,
@@ -81,7 +81,7 @@ impl BatchReader {
     pub(crate) fn new(
         ring: Consumer,
         markers: Receiver<Marker>,
-        failure: Failure,
+        outcome: Outcome,
         shape: BatchShape,
         end_of_text: u32,
         state: StreamState,
@@ -91,7 +91,7 @@ impl BatchReader {
         Self {
             ring,
             markers,
-            failure,
+            outcome,
             interrupt,
             shape,
             end_of_text,
@@ -174,11 +174,8 @@ impl BatchReader {
             match self.ring.wait(Some(LOOK)) {
                 Wait::Ready => break true,
                 Wait::Finished => {
-                    if let Some(error) =
-                        self.failure.lock().expect("no thread panics while it holds this").clone()
-                    {
-                        return Err(error);
-                    }
+                    let outcome = self.outcome.lock().expect("no thread panics while it holds this").clone();
+                    outcome.unwrap_or_else(|| Err(FeedError::lost_thread()))?;
                     break false;
                 }
                 Wait::Woken => waiting(start.elapsed()),

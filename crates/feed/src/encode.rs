@@ -5,7 +5,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::{
     FeedError, Gauge,
-    reader::{Begin, Document, Window},
+    reader::{Begin, Document, Windows},
 };
 
 /// A chunk of documents goes to a worker when it has this many bytes of text: large enough that hand-over costs
@@ -23,8 +23,8 @@ pub(crate) struct Encoded {
     pub(crate) ends: Vec<usize>,
 }
 
-/// An encoded chunk that may still be in the making.
-pub(crate) type Coming = Result<Receiver<Encoded>, FeedError>;
+/// An encoded chunk that may still be in the making, or none at the end of the source.
+pub(crate) type Coming = Result<Option<Receiver<Encoded>>, FeedError>;
 
 pub(crate) struct Job {
     begin: Arc<Begin>,
@@ -74,19 +74,13 @@ fn encode(tokenizer: &Tokenizer, end_of_text: u32, job: Job) -> Encoded {
 }
 
 /// Cuts windows into jobs, in order, leaving out the first `skip` documents of the first window.
-pub(crate) fn dispatch(
-    windows: Receiver<Result<Window, FeedError>>,
-    jobs: Sender<Job>,
-    coming: Sender<Coming>,
-    mut skip: u64,
-) {
+pub(crate) fn dispatch(windows: Receiver<Windows>, jobs: Sender<Job>, coming: Sender<Coming>, mut skip: u64) {
     for window in windows {
         let window = match window {
-            Ok(window) => window,
-            Err(error) => {
-                let _ = coming.send(Err(error));
-                return;
-            }
+            Ok(Some(window)) => window,
+            // Nobody is left to tell when the feed closes.
+            Ok(None) => return drop(coming.send(Ok(None))),
+            Err(error) => return drop(coming.send(Err(error))),
         };
         let mut documents = window.documents.into_iter().enumerate().skip(skip as usize).peekable();
         skip = 0;
@@ -102,7 +96,7 @@ pub(crate) fn dispatch(
             let (reply, encoded) = bounded(1);
             let job = Job { begin: window.begin.clone(), first: first as u64, documents: chunk, reply };
             // The place in the order first, then the work: `coming` is bounded and so bounds what is in flight.
-            if coming.send(Ok(encoded)).is_err() || jobs.send(job).is_err() {
+            if coming.send(Ok(Some(encoded))).is_err() || jobs.send(job).is_err() {
                 return;
             }
         }

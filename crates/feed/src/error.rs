@@ -26,6 +26,15 @@ impl FeedError {
         )
     }
 
+    /// A thread ended without saying why: it panicked, which is reported where it happened.
+    pub(crate) fn lost_thread() -> Self {
+        Self::new(
+            "INTERNAL",
+            "a thread of the stream ended unexpectedly",
+            "this is a bug of candlewick; please report it with what was printed above",
+        )
+    }
+
     /// The feed was closed while somebody waited on it.
     pub(crate) fn closed() -> Self {
         Self::new("ABORTED", "the stream was closed", "nothing to do: it was closed on purpose")

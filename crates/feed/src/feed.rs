@@ -17,7 +17,7 @@ use crate::{
     mix::Mix,
     order::{OPEN_FILES, Plan},
     pack::{Documents as EncodedDocuments, PackStart, pack},
-    reader::{Begin, Document, Reader, ReaderOptions, Window},
+    reader::{Begin, Document, Reader, ReaderOptions, Windows},
     ring::{Waker, ring},
     state::HASH_START,
 };
@@ -102,11 +102,11 @@ pub struct Feed {
 #[derive(Clone, Default)]
 pub struct Stopper {
     inboxes: Vec<Arc<Inbox>>,
-    ring: Option<(Waker, Failure)>,
+    ring: Option<(Waker, Outcome)>,
 }
 
-/// Why a stream of tokens ended, if not at its end.
-pub(crate) type Failure = Arc<Mutex<Option<FeedError>>>;
+/// How a stream of tokens ended; nothing until it has.
+pub(crate) type Outcome = Arc<Mutex<Option<Result<(), FeedError>>>>;
 
 impl Stopper {
     /// Whoever waits for documents or batches gets the error `ABORTED`; the feed's threads end.
@@ -118,7 +118,7 @@ impl Stopper {
             failure
                 .lock()
                 .expect("no thread panics while it holds this")
-                .get_or_insert_with(FeedError::closed);
+                .get_or_insert_with(|| Err(FeedError::closed()));
             ring.abandon();
         }
     }
@@ -126,7 +126,7 @@ impl Stopper {
 
 /// The documents of a feed, in its order, without tokens.
 pub struct Documents {
-    windows: Receiver<Result<Window, FeedError>>,
+    windows: Receiver<Windows>,
     ready: VecDeque<Document>,
     left: Option<u64>,
 }
@@ -141,8 +141,13 @@ impl Documents {
             return Ok(None);
         }
         while self.ready.is_empty() {
-            let Ok(window) = self.windows.recv() else { return Ok(None) };
-            self.ready.extend(window?.documents);
+            match self.windows.recv().map_err(|_| FeedError::lost_thread())?? {
+                Some(window) => self.ready.extend(window.documents),
+                None => {
+                    self.left = Some(0);
+                    return Ok(None);
+                }
+            }
         }
         if let Some(left) = &mut self.left {
             *left -= 1;
@@ -239,19 +244,17 @@ impl Feed {
         let (mut producer, consumer) = ring((2 * shape.rows * shape.sequence_length + 1).max(1 << 17));
         feed.gauge.add_tokens(producer.capacity());
         let (marker_sender, markers) = unbounded();
-        let failure = Failure::default();
-        feed.stopper.ring = Some((consumer.waker(), failure.clone()));
-        let (told, gauge) = (failure.clone(), feed.gauge.clone());
+        let outcome = Outcome::default();
+        feed.stopper.ring = Some((consumer.waker(), outcome.clone()));
+        let (told, gauge) = (outcome.clone(), feed.gauge.clone());
         feed.spawn("pack", move || {
             let ended = pack(sources, start, &mut producer, &marker_sender, &gauge);
-            // Told before the producer goes, so that whoever sees the end also sees why.
-            if let Err(error) = ended {
-                told.lock().expect("no thread panics while it holds this").get_or_insert(error);
-            }
+            // Told before the producer goes, so that whoever sees the end also sees how it came.
+            told.lock().expect("no thread panics while it holds this").get_or_insert(ended);
         });
         // The first token of the stream, or of the resumed one, enters its document again.
         let state = StreamState { started: state.started.saturating_sub(1), ..state };
-        Ok((feed, BatchReader::new(consumer, markers, failure, shape, end_of_text, state)))
+        Ok((feed, BatchReader::new(consumer, markers, outcome, shape, end_of_text, state)))
     }
 
     /// What this feed holds and has read.
@@ -283,7 +286,7 @@ impl Feed {
         source: &SourceOptions,
         link: &Link,
         from: Option<Begin>,
-    ) -> Receiver<Result<Window, FeedError>> {
+    ) -> Receiver<Windows> {
         let shuffled = options.order == OrderKind::Shuffled;
         let inbox = Arc::new(Inbox::new(self.gauge.clone()));
         self.stopper.inboxes.push(inbox.clone());

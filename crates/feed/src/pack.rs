@@ -47,9 +47,11 @@ impl Documents {
             gauge.remove_tokens(chunk.ids.len());
             self.chunk = None;
         }
-        let Ok(coming) = self.coming.recv() else { return Ok(false) };
-        // The worker is gone only when the feed closes. No chunk is empty.
-        self.chunk = Some((coming?.recv().map_err(|_| FeedError::closed())?, 0));
+        let Some(coming) = self.coming.recv().map_err(|_| FeedError::lost_thread())?? else {
+            return Ok(false);
+        };
+        // No chunk is empty.
+        self.chunk = Some((coming.recv().map_err(|_| FeedError::lost_thread())?, 0));
         Ok(true)
     }
 
@@ -127,4 +129,20 @@ pub(crate) fn pack(
         started += 1;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_whose_threads_are_gone_has_not_ended() {
+        let (sender, coming) = crossbeam_channel::bounded(1);
+        let mut documents = Documents::new(coming, OnExhausted::Stop);
+        drop(sender);
+        assert_eq!(documents.advance(&Gauge::default()).unwrap_err().code, "INTERNAL");
+        let (sender, coming) = crossbeam_channel::bounded(1);
+        sender.send(Ok(None)).unwrap();
+        assert!(!Documents::new(coming, OnExhausted::Stop).advance(&Gauge::default()).unwrap());
+    }
 }

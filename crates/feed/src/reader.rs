@@ -66,6 +66,9 @@ pub(crate) struct Window {
     pub(crate) documents: Vec<Document>,
 }
 
+/// A window, or none at the end of the source. A channel that closes without that has lost its reader.
+pub(crate) type Windows = Result<Option<Window>, FeedError>;
+
 /// How a reader divides and limits what it reads.
 pub(crate) struct ReaderOptions {
     /// `None`: plain file order, a frame at a time.
@@ -97,7 +100,7 @@ pub(crate) struct Reader {
     epoch_documents: u64,
     /// False after a resume in the middle of an epoch, until the next begins.
     epoch_is_whole: bool,
-    out: Sender<Result<Window, FeedError>>,
+    out: Sender<Windows>,
 }
 
 struct Cursor {
@@ -138,7 +141,7 @@ impl Reader {
         files: Arc<[String]>,
         options: ReaderOptions,
         from: Option<Begin>,
-        out: Sender<Result<Window, FeedError>>,
+        out: Sender<Windows>,
     ) -> Self {
         let plan = || Plan::new(files.clone(), options.seed);
         let epoch_is_whole = from.is_none();
@@ -166,10 +169,12 @@ impl Reader {
 
     /// Reads until the last epoch is over, the source fails or the receiver is gone.
     pub(crate) fn run(mut self) {
-        if let Err(End::Failed(error)) = self.read() {
-            // A receiver that is gone does not want the error either.
-            let _ = self.out.send(Err(error));
-        }
+        let end = match self.read() {
+            Err(End::Failed(error)) => Err(error),
+            Ok(()) | Err(End::Quiet) => Ok(None),
+        };
+        // A receiver that is gone does not want to know either.
+        let _ = self.out.send(end);
         self.link.forget(&self.inbox);
     }
 
@@ -375,7 +380,7 @@ impl Reader {
                 permutation(seed, begin.position.epoch, Key::Window { index: begin.window }, documents.len());
             documents = order.iter().map(|&i| documents[i as usize].clone()).collect();
         }
-        self.out.send(Ok(Window { begin: Arc::new(begin), documents })).map_err(|_| End::Quiet)
+        self.out.send(Ok(Some(Window { begin: Arc::new(begin), documents }))).map_err(|_| End::Quiet)
     }
 
     fn end_epoch(&mut self) -> Result<(), End> {

@@ -1,9 +1,10 @@
 use std::{
     collections::VecDeque,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, mpsc},
     thread::JoinHandle,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use candlewick_feed::{Batch, BatchReader, HeldOut, Interrupt, Next, StreamState};
@@ -13,6 +14,10 @@ use crate::{Engine, StepOutcome, TrainError, TrainOptions};
 
 /// Events that may wait to be pulled; beyond that the trainer waits, so that none is lost and memory stays bounded.
 const QUEUE: usize = 1024;
+
+/// A wait for data is told after this long, and then at intervals that double up to the longest.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Where a run ends; the first one reached counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,7 +184,17 @@ impl Trainer {
             Err(error) => built(Err(error)),
             Ok(engine) => {
                 built(Ok(()));
-                Runner::new(engine, limits, reader, told).serve(inbox);
+                let runner = Runner::new(engine, limits, reader, told.clone());
+                // A panic is a bug, but whoever waits for the next event must hear of it.
+                if std::panic::catch_unwind(AssertUnwindSafe(|| runner.serve(inbox))).is_err() {
+                    told.put(Event::Error {
+                        code: "INTERNAL".into(),
+                        message: "the trainer's thread panicked; what it said stands above".into(),
+                        hint: "this is a bug of candlewick; please report it. The same command goes on from the \
+                               last checkpoint"
+                            .into(),
+                    });
+                }
             }
         };
         let thread = std::thread::Builder::new().name("trainer".into()).spawn(body);
@@ -341,8 +356,13 @@ impl Runner {
             None => {
                 let mut batch = Batch::default();
                 let events = &self.events;
-                let mut tell =
-                    |since: std::time::Duration| events.put(Event::Waiting { seconds: since.as_secs_f64() });
+                let mut due = FIRST_WAIT;
+                let mut tell = |since: Duration| {
+                    if since >= due {
+                        due = since + since.min(LONGEST_WAIT);
+                        events.put(Event::Waiting { seconds: since.as_secs_f64() });
+                    }
+                };
                 match self.reader.next(&mut batch, &mut tell)? {
                     Next::Filled => batch,
                     Next::Ended => return Ok(Some(Pause::Ended)),

@@ -28,18 +28,18 @@ const streamer = () =>
     });
 
 const baseline = rss(process.pid);
-await using forTokenizer = new HuggingFaceStreamingCorpus(dataset);
+const forTokenizer = new HuggingFaceStreamingCorpus(dataset);
 const tokenizer = await Tokenizer.train(forTokenizer, { vocabSize: 32_000, maxSamples: 10_000 });
 await forTokenizer.close();
 const trained = rss(process.pid);
 
 const began = performance.now();
 const seconds = () => (performance.now() - began) / 1000;
-await using corpus = new HuggingFaceStreamingCorpus(dataset, {
+const corpus = new HuggingFaceStreamingCorpus(dataset, {
   onEvent: (e) => events.push([seconds(), e.type]),
 });
 const events = [];
-await using loader = new StreamingTextDataLoader(corpus, tokenizer, {
+const loader = new StreamingTextDataLoader(corpus, tokenizer, {
   batchSize: 16,
   sequenceLength: 1024,
   shuffleBufferSize: 10_000,
@@ -78,3 +78,4 @@ console.log(
 console.log(
   `counted buffers: text at most ${(stats.text_bytes_peak / MB).toFixed(1)} MB, tokens now ${(stats.token_bytes / MB).toFixed(1)} MB`,
 );
+await corpus.close();

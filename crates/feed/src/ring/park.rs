@@ -28,6 +28,9 @@ impl Parker {
 
     /// Sleeps until `ready`, a call or the timeout; may also return early for no reason.
     pub(super) fn wait(&self, timeout: Option<Duration>, ready: impl Fn() -> bool) {
+        if look_again(&ready) {
+            return;
+        }
         let mut called = self.called.lock().expect("no thread panics while it holds this lock");
         self.waiting.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -53,6 +56,23 @@ impl Parker {
         *self.called.lock().expect("no thread panics while it holds this lock") = true;
         self.changed.notify_all();
     }
+}
+
+/// Gives the processor away a few times before sleeping: where both sides are busy, the other is back within
+/// microseconds, and a sleep would cost a system call on each side. A side with nothing to do is asleep right after.
+#[cfg(not(loom))]
+fn look_again(ready: &impl Fn() -> bool) -> bool {
+    const LOOKS: usize = 8;
+    (0..LOOKS).any(|_| {
+        std::thread::yield_now();
+        ready()
+    })
+}
+
+/// Under loom every interleaving is tried anyway.
+#[cfg(loom)]
+fn look_again(_ready: &impl Fn() -> bool) -> bool {
+    false
 }
 
 #[cfg(not(loom))]

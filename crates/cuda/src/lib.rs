@@ -1,1 +1,1 @@
-//! candlewick-cuda
+//! CUDA kernels, their build and the trampolines to CUDA's libraries. Empty until they come.

@@ -25,7 +25,7 @@ export interface TokenizerTrainOptions {
   specialTokens?: readonly string[] | undefined;
   /** Documents to count; default: no limit. */
   maxSamples?: number | null | undefined;
-  /** Counting uses the first documents in order, so nothing is random; kept in the manifest of settings only. */
+  /** Accepted for symmetry and without effect: documents are counted in file order, so nothing is random. */
   seed?: number | undefined;
   /** Aborting it ends the training with `ABORTED`. */
   signal?: AbortSignal | undefined;

@@ -5,7 +5,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::{
     FeedError, Gauge,
-    reader::{Begin, Document, Windows},
+    document::Document,
+    reader::{Begin, Windows},
 };
 
 /// A chunk of documents goes to a worker when it has this many bytes of text: large enough that hand-over costs
@@ -82,7 +83,11 @@ pub(crate) fn dispatch(windows: Receiver<Windows>, jobs: Sender<Job>, coming: Se
             Ok(None) => return drop(coming.send(Ok(None))),
             Err(error) => return drop(coming.send(Err(error))),
         };
-        let mut documents = window.documents.into_iter().enumerate().skip(skip as usize).peekable();
+        let mut documents = window.documents.into_iter().enumerate().peekable();
+        while documents.next_if(|&(index, _)| (index as u64) < skip).is_some_and(|(_, skipped)| {
+            window.undrained.remove(1, skipped.bytes().len() as u64);
+            true
+        }) {}
         skip = 0;
         while let Some(&(first, _)) = documents.peek() {
             let mut chunk = Vec::new();
@@ -93,6 +98,7 @@ pub(crate) fn dispatch(windows: Receiver<Windows>, jobs: Sender<Job>, coming: Se
                 bytes += document.bytes().len();
                 chunk.push(document);
             }
+            window.undrained.remove(chunk.len() as u64, bytes as u64);
             let (reply, encoded) = bounded(1);
             let job = Job { begin: window.begin.clone(), first: first as u64, documents: chunk, reply };
             // The place in the order first, then the work: `coming` is bounded and so bounds what is in flight.

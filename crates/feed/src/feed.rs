@@ -12,12 +12,13 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     BatchReader, FeedError, Gauge, HeldOutEnd, Link, OnExhausted, SourceState, StreamState,
+    document::Document,
     encode::{dispatch, start_workers},
     link::Inbox,
     mix::Mix,
     order::{OPEN_FILES, Plan},
     pack::{Documents as EncodedDocuments, PackStart, pack},
-    reader::{Begin, Document, Reader, ReaderOptions, Windows},
+    reader::{Begin, Reader, ReaderOptions, Windows},
     ring::{Waker, ring},
     state::HASH_START,
 };

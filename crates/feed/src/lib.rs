@@ -14,6 +14,8 @@ mod batch;
 #[cfg(not(loom))]
 mod batches;
 #[cfg(not(loom))]
+mod document;
+#[cfg(not(loom))]
 mod encode;
 #[cfg(not(loom))]
 mod error;
@@ -42,12 +44,13 @@ mod state;
 pub use {
     batch::{Batch, IGNORED},
     batches::{BatchReader, Interrupt, Next},
+    document::Document,
     error::FeedError,
     feed::{BatchShape, Documents, Feed, FeedOptions, OrderKind, SourceOptions, Stopper},
     gauge::Gauge,
     held_out::HeldOut,
     link::{Link, Message},
     mix::OnExhausted,
-    reader::{Document, HeldOutEnd},
+    reader::HeldOutEnd,
     state::{HASH_START, SourceState, StreamState},
 };

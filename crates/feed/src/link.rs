@@ -74,7 +74,7 @@ pub(crate) struct Rows {
     pub(crate) end: bool,
     /// The file's last row is in here.
     pub(crate) eof: bool,
-    pub(crate) text: Arc<Text>,
+    pub(crate) text: Text,
 }
 
 /// The documents of a frame. Counted in the gauge as long as anything refers to it.
@@ -95,6 +95,7 @@ pub(crate) struct Inbox {
 struct Queue {
     answers: VecDeque<Answer>,
     failure: Option<FeedError>,
+    nudged: bool,
 }
 
 #[derive(Deserialize)]
@@ -266,7 +267,7 @@ impl State {
         if answered {
             self.pending.remove(&batch.id);
         }
-        let text = Arc::new(Text::new(frame, batch.rows, inbox.gauge.clone())?);
+        let text = Text::new(frame, batch.rows, inbox.gauge.clone())?;
         inbox.gauge.count_read(batch.rows as u64, text.offset(batch.rows) as u64);
         inbox.put(Answer::Rows(Rows { file, group, row: batch.row, end: batch.end, eof: batch.eof, text }));
         Ok(())
@@ -334,15 +335,28 @@ impl Inbox {
         self.changed.notify_one();
     }
 
-    /// The next answer; sleeps until there is one.
-    pub(crate) fn take(&self) -> Result<Answer, FeedError> {
+    /// Ends a `take` that waits, or the next one.
+    pub(crate) fn nudge(&self) {
+        self.queue.lock().expect(HELD).nudged = true;
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn gauge(&self) -> &Arc<Gauge> {
+        &self.gauge
+    }
+
+    /// The next answer; sleeps until there is one. None after a nudge.
+    pub(crate) fn take(&self) -> Result<Option<Answer>, FeedError> {
         let mut queue = self.queue.lock().expect(HELD);
         loop {
             if let Some(answer) = queue.answers.pop_front() {
-                return Ok(answer);
+                return Ok(Some(answer));
             }
             if let Some(failure) = &queue.failure {
                 return Err(failure.clone());
+            }
+            if std::mem::take(&mut queue.nudged) {
+                return Ok(None);
             }
             queue = self.changed.wait(queue).expect(HELD);
         }

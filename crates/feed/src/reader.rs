@@ -8,14 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     FeedError,
+    document::{Document, Undrained, Window},
     link::{Answer, Inbox, Link, Request, Rows},
     order::{Key, Plan, Position, Shape, Step, TURN_ROWS, Turn, permutation},
 };
 
 /// A window closes when it holds this much text, however few documents that are.
 const WINDOW_BYTES: u64 = 128 << 20;
-/// Fetched ahead at most, beside a full window that drains: what hides a hub's latency.
-const AHEAD_TURNS: u64 = 4;
+/// Fetched at most beyond a window's worth of documents: what hides a hub's latency.
+const AHEAD_ROWS: u64 = 4 * TURN_ROWS;
 /// A longer row group is requested in pieces of this many rows, so that one request stays small.
 const PIECE_ROWS: u64 = 4 * TURN_ROWS;
 
@@ -41,33 +42,10 @@ pub(crate) struct Begin {
     pub(crate) position: Position,
 }
 
-/// One non-empty document, held by reference into the frame that brought it.
-#[derive(Clone)]
-pub struct Document {
-    rows: Arc<Rows>,
-    index: u32,
-}
-
-impl Document {
-    /// Its bytes, never empty, as they came; not checked to be UTF-8.
-    pub fn bytes(&self) -> &[u8] {
-        self.rows.text.document(self.index as usize)
-    }
-
-    /// Index of its file, its row group (or turn) and its row within that.
-    pub fn place(&self) -> (u32, u32, u64) {
-        (self.rows.file, self.rows.group, self.rows.row + u64::from(self.index))
-    }
-}
-
-/// Documents in the order in which they are to be used.
-pub(crate) struct Window {
-    pub(crate) begin: Arc<Begin>,
-    pub(crate) documents: Vec<Document>,
-}
-
 /// A window, or none at the end of the source. A channel that closes without that has lost its reader.
 pub(crate) type Windows = Result<Option<Window>, FeedError>;
+
+const PERMUTED: &str = "a permutation names every index once";
 
 /// How a reader divides and limits what it reads.
 pub(crate) struct ReaderOptions {
@@ -97,6 +75,7 @@ pub(crate) struct Reader {
     begin: Begin,
     filling: Vec<Document>,
     filling_bytes: u64,
+    undrained: Arc<Undrained>,
     epoch_documents: u64,
     /// False after a resume in the middle of an epoch, until the next begins.
     epoch_is_whole: bool,
@@ -148,6 +127,7 @@ impl Reader {
         let begin = from.unwrap_or_else(|| Begin { window: 0, position: plan().start(1) });
         let cursor = |position: &Position| Cursor { plan: plan(), position: position.clone(), requested: 0 };
         Self {
+            undrained: Arc::new(Undrained::new(inbox.clone())),
             link,
             inbox,
             ahead: cursor(&begin.position),
@@ -185,8 +165,10 @@ impl Reader {
             }
             self.request_more();
             match self.inbox.take()? {
-                Answer::Shape { file, groups } => self.learn_shape(file, groups)?,
-                Answer::Rows(rows) => self.take_rows(rows)?,
+                Some(Answer::Shape { file, groups }) => self.learn_shape(file, groups)?,
+                Some(Answer::Rows(rows)) => self.take_rows(&rows)?,
+                // There is room for more.
+                None => {}
             }
         }
     }
@@ -246,18 +228,19 @@ impl Reader {
         if self.turn_awaited.contains(&turn.file) {
             return false;
         }
-        if self.outstanding.is_empty() {
+        let undrained = self.undrained.documents();
+        if self.outstanding.is_empty() && undrained == 0 {
             return true;
         }
-        let ahead = AHEAD_TURNS * TURN_ROWS;
+        let window = self.options.window_documents as u64;
         let limit = match self.options.seed {
-            Some(_) => (self.options.window_documents as u64).max(ahead),
-            None => (self.options.window_documents as u64).min(ahead),
+            Some(_) => window + AHEAD_ROWS,
+            None => window.min(AHEAD_ROWS),
         };
         let next = (turn.rows - turn.row - self.ahead.requested).min(PIECE_ROWS);
         let rows = self.outstanding.iter().sum::<u64>() + next;
-        rows + self.filling.len() as u64 <= limit
-            && self.filling_bytes as f64 + rows as f64 * self.mean_bytes <= WINDOW_BYTES as f64 * 1.25
+        let bytes = (self.filling_bytes + self.undrained.bytes()) as f64 + rows as f64 * self.mean_bytes;
+        rows + self.filling.len() as u64 + undrained <= limit && bytes <= WINDOW_BYTES as f64 * 1.25
     }
 
     fn request(&mut self, turn: Turn) {
@@ -287,7 +270,7 @@ impl Reader {
         Ok(())
     }
 
-    fn take_rows(&mut self, rows: Rows) -> Result<(), End> {
+    fn take_rows(&mut self, rows: &Rows) -> Result<(), End> {
         let turn = match self.taken.step() {
             Step::Turn(turn) if (turn.file, turn.group, turn.row) == (rows.file, rows.group, rows.row) => {
                 turn
@@ -313,9 +296,8 @@ impl Reader {
             ))
             .into());
         }
-        self.count_answer(&rows);
+        self.count_answer(rows);
         let end = rows.end;
-        let rows = Arc::new(rows);
         for index in 0..count {
             let slot = self.taken.position.slots[self.taken.position.turn].as_mut();
             slot.expect("step left an open file at the turn").row += 1;
@@ -323,11 +305,11 @@ impl Reader {
             if last {
                 self.taken.advance();
             }
-            let document = Document { rows: rows.clone(), index: index as u32 };
-            if document.bytes().is_empty() || self.is_held_out(&document) {
+            let (text, row) = (rows.text.document(index), rows.row + index as u64);
+            if text.is_empty() || self.is_held_out((rows.file, rows.group, row)) {
                 continue;
             }
-            self.add(document)?;
+            self.add(Document::new(text, rows.file, rows.group, row, self.inbox.gauge().clone()))?;
         }
         if end && count == 0 {
             self.taken.advance();
@@ -352,8 +334,8 @@ impl Reader {
         }
     }
 
-    fn is_held_out(&self, document: &Document) -> bool {
-        self.options.held_out.is_some_and(|end| document.place() <= (end.file, end.group, end.row))
+    fn is_held_out(&self, place: (u32, u32, u64)) -> bool {
+        self.options.held_out.is_some_and(|end| place <= (end.file, end.group, end.row))
     }
 
     fn add(&mut self, document: Document) -> Result<(), End> {
@@ -374,13 +356,16 @@ impl Reader {
         }
         let begin = std::mem::replace(&mut self.begin, next);
         let mut documents = std::mem::take(&mut self.filling);
-        self.filling_bytes = 0;
+        let bytes = std::mem::take(&mut self.filling_bytes);
         if let Some(seed) = self.options.seed {
-            let order =
-                permutation(seed, begin.position.epoch, Key::Window { index: begin.window }, documents.len());
-            documents = order.iter().map(|&i| documents[i as usize].clone()).collect();
+            let key = Key::Window { index: begin.window };
+            let order = permutation(seed, begin.position.epoch, key, documents.len());
+            let mut unordered: Vec<_> = documents.into_iter().map(Some).collect();
+            documents = order.iter().map(|&i| unordered[i as usize].take().expect(PERMUTED)).collect();
+            self.undrained.add(documents.len() as u64, bytes);
         }
-        self.out.send(Ok(Some(Window { begin: Arc::new(begin), documents }))).map_err(|_| End::Quiet)
+        let window = Window { begin: Arc::new(begin), documents, undrained: self.undrained.clone() };
+        self.out.send(Ok(Some(window))).map_err(|_| End::Quiet)
     }
 
     fn end_epoch(&mut self) -> Result<(), End> {

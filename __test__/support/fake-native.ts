@@ -38,6 +38,7 @@ export class FakeNative {
 
   readonly binding: NativeBinding = {
     version: () => 'fake',
+    createPipe: () => null,
     createLink: () => fakeLink,
     createFeed: (options) => {
       this.feeds.push(options);

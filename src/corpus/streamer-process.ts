@@ -1,6 +1,6 @@
 /** One streamer process: started, fed, listened to, ended. What to do about its end is its supervisor's business. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import type { Readable } from 'node:stream';
+import { DataPipe } from './data-pipe.js';
 
 /** How a process ended. */
 export interface Exit {
@@ -21,27 +21,26 @@ export interface ProcessEvents {
 const keptLines = 200;
 const termAfter = 2_000;
 const killAfter = 5_000;
-const dataPipe = 3;
+const dataDescriptor = 3;
 
 /** A running streamer. */
 export class StreamerProcess {
   readonly #child: ChildProcess;
-  readonly #data: Readable;
   readonly #gone: Promise<void>;
   #stderr: string[] = [];
   #isGone = false;
 
   constructor(command: readonly string[], env: NodeJS.ProcessEnv, events: ProcessEvents) {
     const [file = '', ...args] = command;
+    const pipe = new DataPipe();
     this.#child = spawn(file, args, {
       env,
       // Data has a pipe of its own: nothing that a library prints can get into it.
-      stdio: ['pipe', 'ignore', 'pipe', 'pipe'],
+      stdio: ['pipe', 'ignore', 'pipe', pipe.stdio],
       // A group of its own: Ctrl+C in a terminal is for us to handle, and ending it ends whatever it started.
       detached: process.platform !== 'win32',
     });
-    this.#data = this.#child.stdio[dataPipe] as Readable;
-    this.#data.on('data', events.data);
+    const drained = pipe.drain(this.#child, dataDescriptor, events.data);
     // A pipe that breaks means that the process is gone; its exit tells the rest.
     for (const stream of this.#child.stdio) stream?.on('error', () => {});
     this.#keepStderr();
@@ -57,7 +56,9 @@ export class StreamerProcess {
         resolve();
         events.exit(exit);
       };
-      this.#child.on('close', (code, signal) => end({ code, signal, error: startError }));
+      this.#child.on('close', (code, signal) => {
+        void drained.then(() => end({ code, signal, error: startError }));
+      });
     });
   }
 

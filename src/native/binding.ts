@@ -140,6 +140,8 @@ export interface NativeModel {
 
 export interface NativeBinding {
   version(): string;
+  /** File descriptors of a new pipe, the caller's to close; null where a child cannot be given one by number (Windows). */
+  createPipe(): { read: number; write: number } | null;
   createLink(): NativeLink;
   createFeed(options: FeedOptions, links: NativeLink[], tokenizer?: NativeTokenizer): NativeFeed;
   /** Reads all of a feed in file order (its `max_samples` documents) as held-out documents. */

@@ -18,6 +18,7 @@ import { platformTriple } from './platform.js';
 /** What the compiled binding exports, as napi names it. */
 interface Compiled {
   version(): string;
+  createPipe(): { read: number; write: number } | null;
   NativeLink: new () => NativeLink;
   NativeFeed: new (options: string, links: NativeLink[], tokenizer?: NativeTokenizer) => NativeFeed;
   NativeTokenizerTrainer: new (options: string) => NativeTokenizerTrainer;
@@ -109,6 +110,7 @@ function bind(compiled: Compiled): NativeBinding {
   }
   return {
     version: () => compiled.version(),
+    createPipe: () => call(() => compiled.createPipe()),
     createLink: () => call(() => new compiled.NativeLink()),
     createFeed: (options: FeedOptions, links, tokenizer) => {
       const { batches, state, ...rest } = options;

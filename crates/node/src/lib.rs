@@ -13,13 +13,21 @@ mod failure;
 mod feed;
 mod held_out;
 mod link;
+mod memory;
 mod model;
+mod pipe;
 mod promise;
 mod tokenizer;
 mod trainer;
 mod worker;
 
 use napi_derive::napi;
+
+/// Runs when Node loads this binary.
+#[napi_derive::module_init]
+fn init() {
+    memory::share_one_arena();
+}
 
 /// Version of this binary; the same as the package's.
 #[napi]

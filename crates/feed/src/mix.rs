@@ -47,7 +47,8 @@ impl Mix {
         let total: u64 = self.consumed.iter().sum();
         let active = |i: &usize| !self.dropped[*i];
         let weights: f64 = (0..self.weights.len()).filter(active).map(|i| self.weights[i]).sum();
-        let deficit = |i: usize| self.weights[i] / weights * total as f64 - self.consumed[i] as f64;
+        // Times the sum of the weights: with whole weights everything stays whole, so that a tie is one.
+        let deficit = |i: usize| self.weights[i] * total as f64 - self.consumed[i] as f64 * weights;
         (0..self.weights.len())
             .filter(active)
             .reduce(|best, i| if deficit(i) > deficit(best) { i } else { best })

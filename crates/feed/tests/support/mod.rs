@@ -167,6 +167,11 @@ pub struct Streamer {
 
 impl Streamer {
     pub fn start(dataset: &Dataset, batch_size: usize) -> Self {
+        Self::start_mortal(dataset, batch_size, None)
+    }
+
+    /// With `deaths`, it dies now and then in the middle of a frame and is started anew.
+    pub fn start_mortal(dataset: &Dataset, batch_size: usize, mut deaths: Option<Random>) -> Self {
         let link = Link::new();
         let wake = Arc::new((Mutex::new((false, false)), Condvar::new()));
         let notify = wake.clone();
@@ -177,13 +182,21 @@ impl Streamer {
         let (thread_link, thread_wake, dataset) = (link.clone(), wake.clone(), dataset.clone());
         let thread = std::thread::spawn(move || {
             let (mut sequence, mut rows_sent) = (0, 0);
+            // False when the process died before it had sent everything.
             let mut send = |kind, json: Value, binary: &[u8]| {
                 let bytes = write_frame(kind, sequence, json.to_string().as_bytes(), binary);
                 sequence += 1;
+                let dies = deaths.as_mut().and_then(|random| (random.below(6) == 0).then_some(random));
+                let sent = dies.map_or(bytes.len(), |random| random.below(bytes.len()));
                 // In pieces, as a pipe gives them.
-                bytes.chunks(1000).for_each(|piece| drop(thread_link.push(piece).unwrap()));
+                bytes[..sent].chunks(1000).for_each(|piece| drop(thread_link.push(piece).unwrap()));
+                if sent < bytes.len() {
+                    sequence = 0;
+                    thread_link.restart();
+                }
+                sent == bytes.len()
             };
-            loop {
+            'requests: loop {
                 let requests = thread_link.take_requests();
                 if requests.is_empty() {
                     let mut state = thread_wake.0.lock().unwrap();
@@ -202,11 +215,10 @@ impl Streamer {
                     let file = &dataset.files[number("file") as usize];
                     if request["op"] == "file" {
                         let groups: Vec<_> = file.groups.iter().map(Vec::len).collect();
-                        send(
-                            Kind::File,
-                            json!({"id": number("id"), "file": number("file"), "row_groups": groups}),
-                            &[],
-                        );
+                        let json = json!({"id": number("id"), "file": number("file"), "row_groups": groups});
+                        if !send(Kind::File, json, &[]) {
+                            continue 'requests;
+                        }
                         continue;
                     }
                     let turns = dataset.turns(file);
@@ -226,7 +238,9 @@ impl Streamer {
                         let eof = end && group + 1 >= turns.len();
                         let json = json!({"id": number("id"), "file": number("file"), "group": group, "row": row,
                             "rows": to - row, "end": end, "eof": eof});
-                        send(Kind::Batch, json, &[offsets, text].concat());
+                        if !send(Kind::Batch, json, &[offsets, text].concat()) {
+                            continue 'requests;
+                        }
                         row = to;
                         if end || row == last {
                             break;

@@ -189,7 +189,12 @@ impl Streamer {
                 let dies = deaths.as_mut().and_then(|random| (random.below(6) == 0).then_some(random));
                 let sent = dies.map_or(bytes.len(), |random| random.below(bytes.len()));
                 // In pieces, as a pipe gives them.
-                bytes[..sent].chunks(1000).for_each(|piece| drop(thread_link.push(piece).unwrap()));
+                for piece in bytes[..sent].chunks(1000) {
+                    if let Err(error) = thread_link.push(piece) {
+                        thread_link.fail(error);
+                        return false;
+                    }
+                }
                 if sent < bytes.len() {
                     sequence = 0;
                     thread_link.restart();

@@ -40,6 +40,9 @@ export class FakeNative {
     version: () => 'fake',
     createPipe: () => null,
     createLink: () => fakeLink,
+    createLineLink: () => {
+      throw new Error('no test of a run reads a program through the fake');
+    },
     createFeed: (options) => {
       this.feeds.push(options);
       return new FakeFeed(options);

@@ -14,6 +14,27 @@ export interface NativeLink {
   close(): void;
 }
 
+/** One command that writes JSON lines as the native side sees it: every reader has a run of it. */
+export interface NativeLineLink {
+  /** Bytes of a run's standard output. Whether to read on; if not, a `read` command says when. Throws PROTOCOL_VIOLATION. */
+  push(reading: number, run: number, chunk: Uint8Array): boolean;
+  /** A run's output is over (`clean`: by itself and without complaint). Whether it had said that it was done. Throws PROTOCOL_VIOLATION. */
+  finish(reading: number, run: number, clean: boolean): boolean;
+  /** A run is gone before its time: a `start` command follows for one that goes on where it was. */
+  restart(reading: number): void;
+  /** What to do with the runs, as JSON lines; null once closed. */
+  nextCommands(): Promise<string | null>;
+  /** One reader has failed for good. */
+  failReading(reading: number, code: string, message: string, hint: string): void;
+  /** The source has failed for good: every feed on it fails with this error. */
+  fail(code: string, message: string, hint: string): void;
+  /** Ends `nextCommands` and every feed on this link. */
+  close(): void;
+}
+
+/** What a feed reads a source through. */
+export type FeedLink = NativeLink | NativeLineLink;
+
 /** One source of a feed: what its streamer's `ready` message said, and its share. */
 export interface FeedSource {
   /** File paths, sorted; their order and spelling are part of the stream's identity. */
@@ -143,7 +164,8 @@ export interface NativeBinding {
   /** File descriptors of a new pipe, the caller's to close; null where a child cannot be given one by number (Windows). */
   createPipe(): { read: number; write: number } | null;
   createLink(): NativeLink;
-  createFeed(options: FeedOptions, links: NativeLink[], tokenizer?: NativeTokenizer): NativeFeed;
+  createLineLink(): NativeLineLink;
+  createFeed(options: FeedOptions, links: FeedLink[], tokenizer?: NativeTokenizer): NativeFeed;
   /** Reads all of a feed in file order (its `max_samples` documents) as held-out documents. */
   collectHeldOut(feed: NativeFeed, tokenizer: NativeTokenizer): Promise<NativeHeldOut>;
   tokenizerFromPath(path: string): Promise<NativeTokenizer>;

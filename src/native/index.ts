@@ -3,10 +3,12 @@ import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { errorFor } from '../errors.js';
 import type {
+  FeedLink,
   FeedOptions,
   NativeBinding,
   NativeFeed,
   NativeHeldOut,
+  NativeLineLink,
   NativeLink,
   NativeModel,
   NativeTokenizer,
@@ -20,7 +22,8 @@ interface Compiled {
   version(): string;
   createPipe(): { read: number; write: number } | null;
   NativeLink: new () => NativeLink;
-  NativeFeed: new (options: string, links: NativeLink[], tokenizer?: NativeTokenizer) => NativeFeed;
+  NativeLineLink: new () => NativeLineLink;
+  NativeFeed: new (options: string, links: FeedLink[], tokenizer?: NativeTokenizer) => NativeFeed;
   NativeTokenizerTrainer: new (options: string) => NativeTokenizerTrainer;
   collectHeldOut(feed: NativeFeed, tokenizer: NativeTokenizer): Promise<NativeHeldOut>;
   tokenizerFromPath(path: string): Promise<NativeTokenizer>;
@@ -112,6 +115,7 @@ function bind(compiled: Compiled): NativeBinding {
     version: () => compiled.version(),
     createPipe: () => call(() => compiled.createPipe()),
     createLink: () => call(() => new compiled.NativeLink()),
+    createLineLink: () => call(() => new compiled.NativeLineLink()),
     createFeed: (options: FeedOptions, links, tokenizer) => {
       const { batches, state, ...rest } = options;
       const json = JSON.stringify({ ...rest, batches: batches ?? null, state: state ?? null });

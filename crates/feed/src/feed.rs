@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    BatchReader, FeedError, Gauge, HeldOutEnd, Link, OnExhausted, SourceState, StreamState,
+    BatchReader, FeedError, Gauge, HeldOutEnd, Input, OnExhausted, SourceState, StreamState,
     document::Document,
     encode::{dispatch, start_workers},
     link::Inbox,
@@ -181,12 +181,15 @@ impl Feed {
     ///
     /// # Errors
     /// `CONFIG_INVALID` for more than one source: text has no mixture without a tokenizer yet.
-    pub fn documents(options: &FeedOptions, links: &[Link]) -> Result<(Self, Documents), FeedError> {
+    pub fn documents<L: Clone + Into<Input>>(
+        options: &FeedOptions,
+        links: &[L],
+    ) -> Result<(Self, Documents), FeedError> {
         let ([source], [link]) = (&options.sources[..], links) else {
             return Err(invalid("a feed of documents reads one source", "use one feed for each source"));
         };
         let mut feed = Self::empty();
-        let windows = feed.start_reader(options, source, link, None);
+        let windows = feed.start_reader(options, source, link.clone().into(), None);
         Ok((feed, Documents { windows, ready: VecDeque::new(), left: options.max_samples }))
     }
 
@@ -195,9 +198,9 @@ impl Feed {
     /// # Errors
     /// `CONFIG_INVALID` for a shape without rows or a world size that does not divide them, `TOKENIZER_INVALID` for a
     /// tokenizer without end-of-text, `RESUME_MISMATCH` and `CHECKPOINT_CORRUPT` for a state that does not fit.
-    pub fn batches(
+    pub fn batches<L: Clone + Into<Input>>(
         options: &FeedOptions,
-        links: &[Link],
+        links: &[L],
         tokenizer: &Tokenizer,
     ) -> Result<(Self, BatchReader), FeedError> {
         let shape = checked_shape(options)?;
@@ -222,7 +225,8 @@ impl Feed {
         drop(jobs);
         let mut sources = Vec::new();
         for ((source, link), at) in options.sources.iter().zip(links).zip(&state.sources) {
-            let windows = feed.start_reader(options, source, link, resumed.then(|| at.begin.clone()));
+            let windows =
+                feed.start_reader(options, source, link.clone().into(), resumed.then(|| at.begin.clone()));
             let (coming_sender, coming) = bounded(2 * threads + 2);
             let (jobs, skip) = (job_sender.clone(), at.document);
             feed.spawn("dispatch", move || dispatch(windows, jobs, coming_sender, skip));
@@ -285,7 +289,7 @@ impl Feed {
         &mut self,
         options: &FeedOptions,
         source: &SourceOptions,
-        link: &Link,
+        link: Input,
         from: Option<Begin>,
     ) -> Receiver<Windows> {
         let shuffled = options.order == OrderKind::Shuffled;
@@ -295,7 +299,7 @@ impl Feed {
         let (sender, windows) = bounded(if shuffled { 0 } else { 4 });
         let repeats = source.on_exhausted == OnExhausted::Repeat && options.sources.len() > 1;
         let reader = Reader::new(
-            link.clone(),
+            link,
             inbox,
             source.files.clone().into(),
             ReaderOptions {
@@ -372,7 +376,7 @@ fn initial_state(options: &FeedOptions, tokenizer: &Tokenizer) -> Result<StreamS
         sources: sources
             .into_iter()
             .map(|(identity, ..)| SourceState {
-                begin: Begin { window: 0, position: position.clone() },
+                begin: Begin::new(0, position.clone()),
                 document: 0,
                 offset: 0,
                 consumed: 0,

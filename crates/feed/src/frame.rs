@@ -74,6 +74,11 @@ impl Frame {
     pub fn binary(&self) -> &[u8] {
         &self.body[self.json..]
     }
+
+    /// Both parts, and where the binary one begins.
+    pub(crate) fn into_body(self) -> (Vec<u8>, usize) {
+        (self.body, self.json)
+    }
 }
 
 /// Cuts frames out of a sequence of chunks. A frame's bytes are copied once, into its own allocation.

@@ -28,6 +28,10 @@ mod gauge;
 #[cfg(not(loom))]
 mod held_out;
 #[cfg(not(loom))]
+mod input;
+#[cfg(not(loom))]
+pub mod lines;
+#[cfg(not(loom))]
 mod link;
 #[cfg(not(loom))]
 mod mix;
@@ -49,6 +53,8 @@ pub use {
     feed::{BatchShape, Documents, Feed, FeedOptions, OrderKind, SourceOptions, Stopper},
     gauge::Gauge,
     held_out::HeldOut,
+    input::Input,
+    lines::LineLink,
     link::{Link, Message},
     mix::OnExhausted,
     reader::HeldOutEnd,

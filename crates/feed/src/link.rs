@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::{
     FeedError, Gauge,
     frame::{Frame, Kind, Parser},
+    reader::Anchor,
 };
 
 /// A control message of the streamer, for whoever supervises it.
@@ -75,11 +76,15 @@ pub(crate) struct Rows {
     /// The file's last row is in here.
     pub(crate) eof: bool,
     pub(crate) text: Text,
+    /// A place at or before its first row where the source can be started again, for a source that names such places.
+    pub(crate) anchor: Option<Arc<Anchor>>,
 }
 
 /// The documents of a frame. Counted in the gauge as long as anything refers to it.
 pub(crate) struct Text {
-    frame: Frame,
+    body: Vec<u8>,
+    /// Where the offsets begin in `body`.
+    start: usize,
     rows: usize,
     gauge: Arc<Gauge>,
 }
@@ -267,9 +272,10 @@ impl State {
         if answered {
             self.pending.remove(&batch.id);
         }
-        let text = Text::new(frame, batch.rows, inbox.gauge.clone())?;
-        inbox.gauge.count_read(batch.rows as u64, text.offset(batch.rows) as u64);
-        inbox.put(Answer::Rows(Rows { file, group, row: batch.row, end: batch.end, eof: batch.eof, text }));
+        let (row, end, eof) = (batch.row, batch.end, batch.eof);
+        let (body, start) = frame.into_body();
+        let text = Text::new(body, start, batch.rows, inbox.gauge.clone())?;
+        inbox.put_rows(Rows { file, group, row, end, eof, text, anchor: None });
         Ok(())
     }
 }
@@ -280,10 +286,16 @@ fn parse<'a, T: Deserialize<'a>>(frame: &'a Frame) -> Result<T, FeedError> {
 }
 
 impl Text {
-    fn new(frame: Frame, rows: usize, gauge: Arc<Gauge>) -> Result<Self, FeedError> {
-        let bytes = frame.binary().len();
+    /// `rows + 1` offsets and the bytes they point into, from `start` in `body` on.
+    pub(crate) fn new(
+        body: Vec<u8>,
+        start: usize,
+        rows: usize,
+        gauge: Arc<Gauge>,
+    ) -> Result<Self, FeedError> {
+        let bytes = body.len() - start;
         gauge.add_text(bytes as u64);
-        let text = Self { frame, rows, gauge };
+        let text = Self { body, start, rows, gauge };
         let wrong = |what: &str| Err(FeedError::protocol(format!("the offsets of a batch {what}")));
         if bytes < 4 * (rows + 1) {
             return wrong("are cut short");
@@ -304,18 +316,18 @@ impl Text {
     /// The bytes of document `index`; empty for a null.
     pub(crate) fn document(&self, index: usize) -> &[u8] {
         let Range { start, end } = self.offset(index)..self.offset(index + 1);
-        &self.frame.binary()[4 * (self.rows + 1)..][start..end]
+        &self.body[self.start + 4 * (self.rows + 1)..][start..end]
     }
 
     fn offset(&self, index: usize) -> usize {
-        let bytes = &self.frame.binary()[4 * index..4 * index + 4];
+        let bytes = &self.body[self.start + 4 * index..][..4];
         u32::from_le_bytes(bytes.try_into().expect("four bytes")) as usize
     }
 }
 
 impl Drop for Text {
     fn drop(&mut self) {
-        self.gauge.remove_text(self.frame.binary().len() as u64);
+        self.gauge.remove_text((self.body.len() - self.start) as u64);
     }
 }
 
@@ -324,7 +336,13 @@ impl Inbox {
         Self { queue: Mutex::default(), changed: Condvar::new(), gauge }
     }
 
-    fn put(&self, answer: Answer) {
+    pub(crate) fn put_rows(&self, rows: Rows) {
+        let text = &rows.text;
+        self.gauge.count_read(text.rows as u64, text.offset(text.rows) as u64);
+        self.put(Answer::Rows(rows));
+    }
+
+    pub(crate) fn put(&self, answer: Answer) {
         self.queue.lock().expect(HELD).answers.push_back(answer);
         self.changed.notify_one();
     }

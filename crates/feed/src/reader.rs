@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     FeedError,
     document::{Document, Undrained, Window},
-    link::{Answer, Inbox, Link, Request, Rows},
+    input::Input,
+    link::{Answer, Inbox, Request, Rows},
     order::{Key, Plan, Position, Shape, Step, TURN_ROWS, Turn, permutation},
 };
 
@@ -40,6 +41,25 @@ pub(crate) struct Begin {
     pub(crate) window: u64,
     /// Where its first row lies.
     pub(crate) position: Position,
+    /// For a program: the last place it named at or before that row in this epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) anchor: Option<Anchor>,
+}
+
+impl Begin {
+    pub(crate) fn new(window: u64, position: Position) -> Self {
+        Self { window, position, anchor: None }
+    }
+}
+
+/// A place that a program named, between two of its batches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Anchor {
+    /// Rows before it in its epoch.
+    pub(crate) rows: u64,
+    /// The program's own name for it: JSON text, byte for byte as it came.
+    pub(crate) position: String,
 }
 
 /// A window, or none at the end of the source. A channel that closes without that has lost its reader.
@@ -60,7 +80,7 @@ pub(crate) struct ReaderOptions {
 
 /// Reads one source: asks for turns ahead of time and puts their rows into windows.
 pub(crate) struct Reader {
-    link: Link,
+    link: Input,
     inbox: Arc<Inbox>,
     options: ReaderOptions,
     ahead: Cursor,
@@ -73,6 +93,10 @@ pub(crate) struct Reader {
     outstanding: VecDeque<u64>,
     mean_bytes: f64,
     begin: Begin,
+    /// That of the rows taken last.
+    anchor: Option<Arc<Anchor>>,
+    /// No row was taken since a window was closed.
+    at_window_start: bool,
     filling: Vec<Document>,
     filling_bytes: u64,
     undrained: Arc<Undrained>,
@@ -115,7 +139,7 @@ impl From<FeedError> for End {
 
 impl Reader {
     pub(crate) fn new(
-        link: Link,
+        link: Input,
         inbox: Arc<Inbox>,
         files: Arc<[String]>,
         options: ReaderOptions,
@@ -124,7 +148,8 @@ impl Reader {
     ) -> Self {
         let plan = || Plan::new(files.clone(), options.seed);
         let epoch_is_whole = from.is_none();
-        let begin = from.unwrap_or_else(|| Begin { window: 0, position: plan().start(1) });
+        let begin = from.unwrap_or_else(|| Begin::new(0, plan().start(1)));
+        link.open(&inbox, begin.anchor.clone());
         let cursor = |position: &Position| Cursor { plan: plan(), position: position.clone(), requested: 0 };
         Self {
             undrained: Arc::new(Undrained::new(inbox.clone())),
@@ -139,6 +164,8 @@ impl Reader {
             outstanding: VecDeque::new(),
             mean_bytes: 0.0,
             begin,
+            anchor: None,
+            at_window_start: false,
             filling: Vec::new(),
             filling_bytes: 0,
             epoch_documents: 0,
@@ -297,8 +324,14 @@ impl Reader {
             .into());
         }
         self.count_answer(rows);
+        self.anchor.clone_from(&rows.anchor);
+        if self.at_window_start {
+            // The window before ended with the rows before: this anchor is nearer than what was known then.
+            self.begin.anchor = rows.anchor.as_deref().cloned();
+        }
         let end = rows.end;
         for index in 0..count {
+            self.at_window_start = false;
             let slot = self.taken.position.slots[self.taken.position.turn].as_mut();
             slot.expect("step left an open file at the turn").row += 1;
             let last = end && index + 1 == count;
@@ -350,10 +383,12 @@ impl Reader {
 
     /// Hands on what was filled, if anything; the next window begins at the row after it.
     fn close_window(&mut self) -> Result<(), End> {
-        let next = Begin { window: self.begin.window + 1, position: self.taken.position.clone() };
+        let mut next = Begin::new(self.begin.window + 1, self.taken.position.clone());
+        next.anchor = self.anchor.as_deref().cloned();
         if self.filling.is_empty() {
             return Ok(());
         }
+        self.at_window_start = true;
         let begin = std::mem::replace(&mut self.begin, next);
         let mut documents = std::mem::take(&mut self.filling);
         let bytes = std::mem::take(&mut self.filling_bytes);
@@ -399,7 +434,8 @@ impl Reader {
         }
         let position = self.taken.plan.start(epoch + 1);
         self.taken.position = position.clone();
-        self.begin = Begin { window: 0, position };
+        self.begin = Begin::new(0, position);
+        (self.anchor, self.at_window_start) = (None, false);
         self.epoch_documents = 0;
         self.epoch_is_whole = true;
         Ok(())

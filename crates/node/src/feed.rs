@@ -1,15 +1,19 @@
 use std::sync::{Arc, Mutex};
 
-use candlewick_feed::{Batch, BatchReader, Documents, Feed, FeedOptions, Gauge, Next, Stopper};
+use candlewick_feed::{Batch, BatchReader, Documents, Feed, FeedOptions, Gauge, Input, Next, Stopper};
 use napi::{
     Env,
-    bindgen_prelude::{ClassInstance, Object, Uint32Array},
+    bindgen_prelude::{ClassInstance, Either, Object, Uint32Array},
 };
 use napi_derive::napi;
 use serde_json::json;
 
 use crate::{
-    failure::Failure, link::NativeLink, promise::Promise, tokenizer::NativeTokenizer, worker::Worker,
+    failure::Failure,
+    link::{NativeLineLink, NativeLink},
+    promise::Promise,
+    tokenizer::NativeTokenizer,
+    worker::Worker,
 };
 
 /// A batch as JavaScript sees it.
@@ -56,11 +60,17 @@ impl NativeFeed {
     #[napi(constructor)]
     pub fn new(
         options: String,
-        links: Vec<ClassInstance<NativeLink>>,
+        links: Vec<Either<ClassInstance<NativeLink>, ClassInstance<NativeLineLink>>>,
         tokenizer: Option<ClassInstance<NativeTokenizer>>,
     ) -> napi::Result<Self> {
         let options: FeedOptions = serde_json::from_str(&options).map_err(Failure::from)?;
-        let links: Vec<_> = links.iter().map(|link| link.link()).collect();
+        let links: Vec<Input> = links
+            .iter()
+            .map(|link| match link {
+                Either::A(link) => link.link().into(),
+                Either::B(link) => link.link().into(),
+            })
+            .collect();
         let (feed, reading) = match (&options.batches, tokenizer) {
             (Some(_), Some(tokenizer)) => {
                 let (feed, batches) =

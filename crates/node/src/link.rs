@@ -3,7 +3,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use candlewick_feed::{FeedError, Link};
+use candlewick_feed::{FeedError, LineLink, Link};
 use napi::{
     Env,
     bindgen_prelude::{Object, Uint8Array},
@@ -99,6 +99,85 @@ impl NativeLink {
     }
 }
 
+/// One command that writes JSON lines: what its runs write comes in here, what to do with them comes out.
+#[napi]
+pub struct NativeLineLink {
+    link: LineLink,
+    closed: Arc<AtomicBool>,
+    commands: Waiting<Option<String>>,
+}
+
+#[napi]
+impl NativeLineLink {
+    /// A link to a program that does not run yet.
+    #[napi(constructor)]
+    #[allow(clippy::new_without_default, reason = "only JavaScript makes one")]
+    pub fn new() -> Self {
+        let link = LineLink::new();
+        let commands: Waiting<Option<String>> = Waiting::new();
+        let (commanded, waiting) = (link.clone(), commands.clone());
+        link.on_command(move || waiting.offer(|| lines(commanded.take_commands()).map(Some)));
+        Self { link, closed: Arc::default(), commands }
+    }
+
+    /// Takes bytes of the standard output of a run; whether to read on.
+    #[napi]
+    pub fn push(&self, reading: u32, run: u32, chunk: Uint8Array) -> napi::Result<bool> {
+        Ok(self.link.push(reading, run, &chunk).map_err(Failure::from)?)
+    }
+
+    /// The output of a run is over; whether it had said that it was done.
+    #[napi]
+    pub fn finish(&self, reading: u32, run: u32, clean: bool) -> napi::Result<bool> {
+        Ok(self.link.finish(reading, run, clean).map_err(Failure::from)?)
+    }
+
+    /// A run is gone before its time: another goes on where it was.
+    #[napi]
+    pub fn restart(&self, reading: u32) {
+        self.link.restart(reading);
+    }
+
+    /// What to do with the runs, as JSON lines; null once closed.
+    #[napi(ts_return_type = "Promise<string | null>")]
+    pub fn next_commands<'e>(&self, env: &'e Env) -> napi::Result<Object<'e>> {
+        let (promise, object) = Promise::new(env)?;
+        let closed = self.closed.load(Ordering::SeqCst);
+        self.commands
+            .wait(promise, || if closed { Some(None) } else { lines(self.link.take_commands()).map(Some) });
+        Ok(object)
+    }
+
+    /// Ends one reader with an error.
+    #[napi]
+    pub fn fail_reading(&self, reading: u32, code: String, message: String, hint: String) {
+        self.link.fail_reading(reading, FeedError { code, message, hint });
+    }
+
+    /// Ends every feed on this link with an error.
+    #[napi]
+    pub fn fail(&self, code: String, message: String, hint: String) {
+        self.link.fail(FeedError { code, message, hint });
+    }
+
+    /// Ends `nextCommands` and every feed on this link.
+    #[napi]
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        let Failure { code, message, hint } = Failure::closed("the corpus");
+        self.link.fail(FeedError { code, message, hint });
+        self.commands.offer(|| Some(None));
+    }
+
+    pub(crate) fn link(&self) -> LineLink {
+        self.link.clone()
+    }
+}
+
 fn requests(link: &Link) -> Option<String> {
-    Some(link.take_requests()).filter(|lines| !lines.is_empty())
+    lines(link.take_requests())
+}
+
+fn lines(lines: String) -> Option<String> {
+    Some(lines).filter(|lines| !lines.is_empty())
 }

@@ -1,8 +1,18 @@
 /** A dataset as a program sees it: a stream of documents, read by a streamer process. */
 import { createHash } from 'node:crypto';
-import { type CandlewickError, errorFor } from '../errors.js';
-import type { FeedOptions, NativeLink } from '../native/binding.js';
+import type { NativeLink } from '../native/binding.js';
 import { native } from '../native/index.js';
+import {
+  aborted,
+  batchesOf,
+  limit,
+  type OpenCorpus,
+  once,
+  positive,
+  type StreamingCorpus,
+  streamOf,
+  usage,
+} from './corpus.js';
 import type { ReadyMessage } from './messages.js';
 import { findPython } from './python.js';
 import { type SourceEvent, Streamer } from './streamer.js';
@@ -47,13 +57,9 @@ export interface SourceDescription {
   files: string;
 }
 
-/** An open corpus, for the parts of this package that read it natively. */
-export interface OpenCorpus {
-  link: NativeLink;
-  ready: ReadyMessage;
+/** A dataset that is open. */
+export interface OpenDataset extends OpenCorpus {
   description: SourceDescription;
-  /** Says that this user is done. A streamer without users ends after a moment, so that Node can exit. */
-  release(): void;
 }
 
 interface Running {
@@ -62,7 +68,6 @@ interface Running {
 }
 
 const defaults = { split: 'train', textColumn: 'text', batchSize: 1000, epochs: 1, loadTimeout: 120 };
-const documentsAtATime = 256;
 /** Milliseconds for which an unused streamer is kept for the next stream. Longer, and programs would end late. */
 const idleTime = 1_000;
 
@@ -72,7 +77,7 @@ const idleTime = 1_000;
  * The constructor only checks. The streamer process starts with the first use, serves every stream of this corpus, and
  * ends with `close()`, or a moment after the last stream; a stream that begins later starts another, at the same commit.
  */
-export class HuggingFaceStreamingCorpus implements AsyncDisposable {
+export class HuggingFaceStreamingCorpus implements StreamingCorpus {
   readonly dataset: string;
   readonly options: Readonly<HuggingFaceCorpusOptions>;
   readonly batchSize: number;
@@ -106,27 +111,19 @@ export class HuggingFaceStreamingCorpus implements AsyncDisposable {
 
   /** Every document in file order, null and empty ones left out. */
   async *stream(): AsyncGenerator<string, void, undefined> {
-    for await (const documents of this.#read(documentsAtATime)) yield* documents;
+    yield* streamOf(this);
   }
 
   /** The same documents in arrays of `batchSize`; the last may be shorter. */
   async *batches(): AsyncGenerator<string[], void, undefined> {
-    let batch: string[] = [];
-    for await (const documents of this.#read(this.batchSize)) {
-      batch.push(...documents);
-      while (batch.length >= this.batchSize) {
-        yield batch.slice(0, this.batchSize);
-        batch = batch.slice(this.batchSize);
-      }
-    }
-    if (batch.length > 0) yield batch;
+    yield* batchesOf(this);
   }
 
   /**
    * Opens the dataset and resolves when it is ready to be read natively. Call `release` on what it returns, or
    * `close()`, when done.
    */
-  async open(): Promise<OpenCorpus> {
+  async open(): Promise<OpenDataset> {
     const { signal } = this.options;
     if (signal?.aborted) throw aborted(signal);
     if (this.#closing) throw usage('the corpus is closed', 'make a new one');
@@ -139,7 +136,9 @@ export class HuggingFaceStreamingCorpus implements AsyncDisposable {
       if (streamer.failure) throw streamer.failure;
       const ready = await streamer.ready();
       this.#revision ??= ready.revision;
-      return { link, ready, description: describe(ready), release };
+      const description = describe(ready);
+      const { files: _, ...identity } = description;
+      return { link, ready, description, identity, release };
     } catch (error) {
       release();
       throw error;
@@ -214,35 +213,6 @@ export class HuggingFaceStreamingCorpus implements AsyncDisposable {
     this.#running = { streamer, link };
     return this.#running;
   }
-
-  async *#read(atATime: number): AsyncGenerator<string[], void, undefined> {
-    if (this.maxSamples === 0 || this.epochs === 0) return;
-    const { link, ready, release } = await this.open();
-    const feed = native().createFeed(this.#feedOptions(ready), [link]);
-    try {
-      for (;;) {
-        const documents = await feed.nextDocuments(atATime);
-        if (documents === null) return;
-        yield documents;
-      }
-    } finally {
-      await feed.close();
-      release();
-    }
-  }
-
-  #feedOptions({ files, row_groups }: ReadyMessage): FeedOptions {
-    return {
-      sources: [{ files, row_groups, weight: 1, on_exhausted: 'stop', held_out: null }],
-      order: 'file',
-      seed: 0,
-      shuffle_buffer_size: 1,
-      batch_size: this.batchSize,
-      epochs: this.epochs,
-      max_samples: this.maxSamples,
-      threads: 1,
-    };
-  }
 }
 
 /** What identifies a stream, from what its streamer announced. */
@@ -251,36 +221,4 @@ export function describe(ready: ReadyMessage): SourceDescription {
   const digest = createHash('sha256');
   for (const file of files) digest.update(`${file}\n`);
   return { dataset, config_name, split, revision, text_column, files: digest.digest('hex') };
-}
-
-function positive(name: string, value: number): number {
-  if (Number.isSafeInteger(value) && value > 0) return value;
-  throw usage(`${name} is ${value}`, 'give a whole number above 0');
-}
-
-function limit(name: string, value: number | null): number | null {
-  if (value === null || value === Number.POSITIVE_INFINITY) return null;
-  if (Number.isSafeInteger(value) && value >= 0) return value;
-  throw usage(`${name} is ${value}`, 'give a whole number, or null for no limit');
-}
-
-function usage(message: string, hint: string): CandlewickError {
-  return errorFor('USAGE', message, hint);
-}
-
-function aborted(signal: AbortSignal): CandlewickError {
-  return errorFor(
-    'ABORTED',
-    'reading was aborted by its signal',
-    'start again to read from the beginning',
-    signal.reason,
-  );
-}
-
-function once(action: () => void): () => void {
-  let done = false;
-  return () => {
-    if (!done) action();
-    done = true;
-  };
 }

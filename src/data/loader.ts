@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import type { HuggingFaceStreamingCorpus } from '../corpus/index.js';
+import type { OpenCorpus, StreamingCorpus } from '../corpus/index.js';
 import { errorFor } from '../errors.js';
 import type { NativeFeed } from '../native/binding.js';
 import { native } from '../native/index.js';
@@ -55,14 +55,14 @@ export interface LoaderStats {
  * Passes over the corpus and `maxSamples` are the corpus's. One loader is iterated once; make another to begin again.
  */
 export class StreamingTextDataLoader implements AsyncIterable<LoaderBatch>, AsyncDisposable {
-  readonly #corpus: HuggingFaceStreamingCorpus;
+  readonly #corpus: StreamingCorpus;
   readonly #tokenizer: Tokenizer;
   readonly #options: LoaderOptions;
   #feed: NativeFeed | null = null;
   #begun = false;
 
   /** Throws CONFIG_INVALID for sizes that make no batch. */
-  constructor(corpus: HuggingFaceStreamingCorpus, tokenizer: Tokenizer, options: LoaderOptions) {
+  constructor(corpus: StreamingCorpus, tokenizer: Tokenizer, options: LoaderOptions) {
     for (const name of ['batchSize', 'sequenceLength', 'shuffleBufferSize', 'worldSize'] as const) {
       const value = options[name];
       if (value !== undefined && !(Number.isSafeInteger(value) && value > 0)) {
@@ -81,11 +81,7 @@ export class StreamingTextDataLoader implements AsyncIterable<LoaderBatch>, Asyn
     this.#begun = true;
     const source = await this.#corpus.open();
     try {
-      const feed = native().createFeed(
-        this.#feedOptions(source.ready, source.description),
-        [source.link],
-        this.#tokenizer.native,
-      );
+      const feed = native().createFeed(this.#feedOptions(source), [source.link], this.#tokenizer.native);
       this.#feed = feed;
       for (;;) {
         const batch = await feed.nextBatch();
@@ -112,19 +108,9 @@ export class StreamingTextDataLoader implements AsyncIterable<LoaderBatch>, Asyn
     await this.close();
   }
 
-  #feedOptions(
-    ready: { files: string[]; row_groups: boolean },
-    description: {
-      dataset: string;
-      config_name: string | null;
-      split: string;
-      revision: string | null;
-      text_column: string;
-    },
-  ) {
+  #feedOptions({ identity, ready }: OpenCorpus) {
     const { batchSize, sequenceLength, shuffleBufferSize = 10_000, seed = 1 } = this.#options;
     const { rank = 0, worldSize = 1, threads = availableParallelism(), state } = this.#options;
-    const { dataset, config_name, split, revision, text_column } = description;
     return {
       sources: [
         {
@@ -133,7 +119,7 @@ export class StreamingTextDataLoader implements AsyncIterable<LoaderBatch>, Asyn
           weight: 1,
           on_exhausted: 'stop' as const,
           held_out: null,
-          identity: { dataset, config_name, split, revision, text_column },
+          identity,
         },
       ],
       order: 'shuffled' as const,

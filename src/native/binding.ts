@@ -20,6 +20,8 @@ export interface NativeLineLink {
   push(reading: number, run: number, chunk: Uint8Array): boolean;
   /** A run's output is over (`clean`: by itself and without complaint). Whether it had said that it was done. Throws PROTOCOL_VIOLATION. */
   finish(reading: number, run: number, clean: boolean): boolean;
+  /** Rows of this pass that a reading has received, those before a resumed reader's first included. */
+  received(reading: number): number;
   /** A run is gone before its time: a `start` command follows for one that goes on where it was. */
   restart(reading: number): void;
   /** What to do with the runs, as JSON lines; null once closed. */
@@ -47,7 +49,7 @@ export interface FeedSource {
   /** Everything up to and including this row (file order) is held out. */
   held_out: HeldOutEnd | null;
   /** What makes it this source and no other; a state of a source with another identity is refused. */
-  identity?: Record<string, string | null>;
+  identity?: Record<string, string | null | readonly string[]>;
 }
 
 /** The last held-out row of a source, in file order. */

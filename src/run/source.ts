@@ -1,5 +1,5 @@
 import type { ResolvedConfig } from '../config/index.js';
-import type { NativeLink } from '../native/binding.js';
+import type { FeedLink } from '../native/binding.js';
 
 /** What a streamer's `ready` message says of its dataset. */
 export interface SourceReady {
@@ -18,7 +18,7 @@ export interface SourceReady {
 
 /** A source that is being read. */
 export interface OpenSource {
-  link: NativeLink;
+  link: FeedLink;
   ready: SourceReady;
   /** Says that this reader is done. */
   release(): void;

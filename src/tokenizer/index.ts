@@ -1,7 +1,7 @@
 /** Byte-level BPE tokenizers: load, train, encode, decode. */
 import { availableParallelism } from 'node:os';
 import { setImmediate as breathe } from 'node:timers/promises';
-import type { HuggingFaceStreamingCorpus } from '../corpus/index.js';
+import type { StreamingCorpus } from '../corpus/index.js';
 import { errorFor } from '../errors.js';
 import type { NativeTokenizer, NativeTokenizerTrainer } from '../native/binding.js';
 import { native } from '../native/index.js';
@@ -11,7 +11,7 @@ import { saveTokenizer, trainTokenizer } from '../run/index.js';
 export type Text = string | Uint8Array;
 
 /** What a tokenizer can be trained on: a corpus, whose text stays native, or anything that gives texts. */
-export type TextSource = HuggingFaceStreamingCorpus | AsyncIterable<Text> | Iterable<Text>;
+export type TextSource = StreamingCorpus | AsyncIterable<Text> | Iterable<Text>;
 
 /** How text is cut into words before merging. */
 export type Pattern = 'gpt2' | 'cl100k' | 'o200k' | 'llama3' | 'qwen2';
@@ -97,7 +97,7 @@ export class Tokenizer {
   }
 }
 
-function isCorpus(source: TextSource): source is HuggingFaceStreamingCorpus {
+function isCorpus(source: TextSource): source is StreamingCorpus {
   return 'open' in source && typeof source.open === 'function';
 }
 
@@ -107,7 +107,7 @@ function resolved(options: TokenizerTrainOptions) {
 }
 
 async function trainOnCorpus(
-  corpus: HuggingFaceStreamingCorpus,
+  corpus: StreamingCorpus,
   options: TokenizerTrainOptions,
 ): Promise<NativeTokenizer> {
   const { vocabSize, pattern, specialTokens } = resolved(options);

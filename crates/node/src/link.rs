@@ -132,6 +132,12 @@ impl NativeLineLink {
         Ok(self.link.finish(reading, run, clean).map_err(Failure::from)?)
     }
 
+    /// Rows of this pass that a reading has received.
+    #[napi]
+    pub fn received(&self, reading: u32) -> f64 {
+        self.link.received(reading) as f64
+    }
+
     /// A run is gone before its time: another goes on where it was.
     #[napi]
     pub fn restart(&self, reading: u32) {

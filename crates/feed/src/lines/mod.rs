@@ -65,7 +65,7 @@ impl LineLink {
     /// `start`: begin `run` of the program (ending an earlier one of this reading) with `position` (JSON text, or null for the
     /// beginning); its first `repeated` texts are here already, `received` rows in all; `read` says whether to read its
     /// output at once. `read`: read on. `status`: the program said `loading` or `ready`. `notice`: tell the user
-    /// `message`. `end`: the reader is gone, and so should the program be.
+    /// `message`. `done`: the program said that it is done, and has to end now. `end`: the reader is gone, and so should the program be.
     pub fn take_commands(&self) -> String {
         let mut state = self.state();
         let mut lines: String = state.last.drain(..).collect();
@@ -94,6 +94,11 @@ impl LineLink {
     /// As for [`push`](Self::push).
     pub fn finish(&self, reading: u32, run: u32, clean: bool) -> Result<bool, FeedError> {
         self.with(reading, true, |reading| reading.finish(run, clean))
+    }
+
+    /// Rows of this pass that a reading has received, those before a resumed reader's first included.
+    pub fn received(&self, reading: u32) -> u64 {
+        self.state().readings.get(&reading).map_or(0, Reading::received)
     }
 
     /// A reading's program is gone before its time: a `start` follows for one that goes on where it was.

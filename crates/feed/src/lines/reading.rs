@@ -30,7 +30,9 @@ pub(super) struct Reading {
     next: u64,
     /// Texts of this run of the program.
     texts: u64,
+    /// It said that it is done; the pass is over when it has ended, too, and so cannot say more.
     done: bool,
+    over: bool,
     /// Rows of a whole pass, once one has ended.
     pass: Option<u64>,
     replaced: u64,
@@ -74,6 +76,7 @@ impl Reading {
             next: 0,
             texts: 0,
             done: false,
+            over: false,
             pass: None,
             replaced: 0,
             commands: VecDeque::new(),
@@ -99,7 +102,7 @@ impl Reading {
             return Ok(false); // The next pass has begun.
         }
         self.is_read = self.wants();
-        Ok(self.is_read)
+        Ok(self.is_read || self.done)
     }
 
     /// Run `run` has ended. After a clean end the last line counts without a newline. Whether it had said that it was
@@ -108,16 +111,21 @@ impl Reading {
         if run != self.run {
             return Ok(true); // Only a run that is done makes room for the next.
         }
-        let mut done = self.done;
         if clean {
             let mut parser = std::mem::take(&mut self.parser);
             let outcome = parser.finish(|line| self.take(line));
             self.parser = parser;
             outcome?;
-            done = self.done;
-            self.deliver()?;
         }
+        let done = self.done;
+        self.over = done;
+        self.deliver()?;
         Ok(done)
+    }
+
+    /// Rows of the pass that are here, delivered or not.
+    pub(super) fn received(&self) -> u64 {
+        self.kept
     }
 
     /// The program is gone and another is to go on: from the last position, leaving out what is here already.
@@ -186,6 +194,7 @@ impl Reading {
         }
         self.pass = Some(self.next);
         self.done = true;
+        self.commands.push_back(json!({"op": "done"}));
         Ok(())
     }
 
@@ -208,7 +217,7 @@ impl Reading {
     }
 
     fn wants(&self) -> bool {
-        !self.requests.is_empty() && !self.done
+        !self.requests.is_empty() && !self.over
     }
 
     /// Begins a pass at row `from`: with its first row, or where an earlier stream stood.
@@ -222,7 +231,7 @@ impl Reading {
 
     fn start(&mut self, anchor: Option<Arc<Anchor>>) {
         self.parser = LineParser::default();
-        self.done = false;
+        (self.done, self.over) = (false, false);
         self.texts = 0;
         self.next = anchor.as_ref().map_or(0, |anchor| anchor.rows);
         self.is_read = self.wants();
@@ -247,9 +256,9 @@ impl Reading {
                 self.batches.pop_front();
             }
             let here = self.kept - self.delivered;
-            let over = self.done && here <= left;
+            let over = self.over && here <= left;
             // Whether a turn's last row is the last of all is known only when there is another, or the end.
-            let held_back = u64::from(row + left == TURN_ROWS && here == left && !self.done);
+            let held_back = u64::from(row + left == TURN_ROWS && here == left && !self.over);
             let Some(batch) = self.batches.front_mut().filter(|_| here > held_back) else {
                 if over {
                     self.put(group, row, &TextBatch::default(), 0..0, None, true)?;

@@ -100,6 +100,7 @@ print(json.dumps(texts))`;
         split: 'train',
         revision: hub.commit('HuggingFaceFW/fineweb'),
         text_column: 'text',
+        text_template: null,
         files: expect.stringMatching(/^[0-9a-f]{64}$/),
       });
     },

@@ -196,7 +196,7 @@ describe('a program that dies', () => {
     await using corpus = script(counting, [at, '5000', 'yes', '10', '1500', '1503', '4000']);
     expect(await collect(corpus.stream())).toEqual(counted(5000));
     expect(await starts(at)).toEqual([0, 9, 1497, 1500, 3999]);
-    expect(corpus.events.filter(({ type }) => type === 'restart')[0]).toMatchObject({
+    expect(corpus.events.find(({ type }) => type === 'restart')).toMatchObject({
       code: 'STREAMER_CRASHED',
       message: expect.stringContaining('SIGKILL'),
     });

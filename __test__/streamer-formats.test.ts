@@ -175,6 +175,47 @@ describe('JSON lines', () => {
     expect(await documentsIn(await put('a.jsonl.zst', await zstd(lines)))).toEqual(expected);
   });
 
+  it('in several gzip members or zstd frames are read to the last', async () => {
+    const parts = [
+      jsonLines(documents.slice(0, 3)),
+      jsonLines(documents.slice(3)),
+      '',
+      '{"text":"cut',
+      ' in two"}',
+    ];
+    const gzip = Buffer.concat(parts.map((part) => gzipSync(part)));
+    const frames = Buffer.concat(await Promise.all(parts.map(zstd)));
+    for (const path of [await put('members.jsonl.gz', gzip), await put('frames.jsonl.zst', frames)]) {
+      expect(await documentsIn(path)).toEqual([...expected, 'cut in two']);
+    }
+  });
+
+  it.each(['gz', 'zst'])('in a damaged .%s are reported, not read', async (kind) => {
+    const text = jsonLines(Array.from({ length: 200_000 }, (_, i) => `document ${i} ${Math.sin(i)}`));
+    const whole = kind === 'gz' ? gzipSync(text) : await zstd(text);
+    const flipped = Buffer.from(whole);
+    flipped[whole.length >> 1] = (flipped[whole.length >> 1] ?? 0) ^ 0xff;
+    const cut = whole.subarray(0, (whole.length * 3) >> 2);
+    const bad = { flipped, cut };
+    for (const [name, content] of Object.entries(bad)) {
+      await using session = new Session(['--dataset', await put(`${name}.jsonl.${kind}`, content)]);
+      await session.ready();
+      let turn = 0;
+      for (;;) {
+        session.send({ op: 'read', file: 0, group: turn++, row: 0, rows: 1000 });
+        const frame = await session.next('batch');
+        if (frame?.kind === 'error') {
+          expect(frame.json).toMatchObject({
+            code: 'SOURCE_CORRUPT',
+            message: expect.stringContaining(`${name}.jsonl.${kind}`),
+          });
+          break;
+        }
+        expect(frame?.json.eof).toBe(false);
+      }
+    }
+  });
+
   it('may be one array, of objects or of strings', async () => {
     const objects = documents.map((text) => ({ text }));
     expect(await documentsIn(await put('objects.json', JSON.stringify(objects, null, 1)))).toEqual(expected);

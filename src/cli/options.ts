@@ -46,6 +46,11 @@ const dataset: readonly KeyedOption[] = [
     keys: ['data.text_column'],
   },
   {
+    flags: '--text-template <text>',
+    description: "columns joined to a text, as '{title}: {text}'; instead of --text-column",
+    keys: ['data.text_template'],
+  },
+  {
     flags: '--revision <name>',
     description: 'branch, tag or commit; the newest is pinned otherwise',
     keys: ['data.revision'],

@@ -22,6 +22,7 @@ interface TokenizerFlags extends OutputOptions {
   configName?: string;
   split?: string;
   textColumn?: string;
+  textTemplate?: string;
   revision?: string;
   maxSamples?: number;
   batchSize?: number;
@@ -40,6 +41,7 @@ interface Origin {
   config_name: string | null;
   split: string;
   text_column: string;
+  text_template: string | null;
   revision: string | null;
   max_samples: number | null;
   vocab_size: number;
@@ -86,6 +88,12 @@ async function run(flags: TokenizerFlags, program: string): Promise<number> {
       'USAGE',
       '--output is missing',
       'name a directory to write the tokenizer to: --output DIR',
+    );
+  if (flags.textTemplate !== undefined && flags.textColumn !== undefined)
+    throw errorFor(
+      'USAGE',
+      '--text-column and --text-template exclude each other',
+      'name the column in the template',
     );
   for (const [flag, value] of [
     ['--max-samples', flags.maxSamples],
@@ -205,6 +213,7 @@ function originOf(dataset: string, flags: TokenizerFlags): Origin {
     config_name: flags.configName ?? null,
     split: flags.split ?? 'train',
     text_column: flags.textColumn ?? 'text',
+    text_template: flags.textTemplate ?? null,
     revision: flags.revision ?? null,
     max_samples: flags.maxSamples ?? null,
     vocab_size: flags.vocabSize,

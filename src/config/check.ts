@@ -4,6 +4,7 @@ import type { RunConfig } from './schema.js';
 import { configurationError } from './source.js';
 import type { ConfigSource, Problem } from './source.js';
 import { didYouMean } from './suggest.js';
+import { templateHint, templateProblem } from '../corpus/template.js';
 
 /** Checks every key by itself, fills in the defaults, then checks keys against each other. Throws CONFIG_INVALID. */
 export function check(source: ConfigSource): RunConfig {
@@ -47,6 +48,12 @@ function preferFlags(config: RunConfig, source: ConfigSource): void {
   if (shrunk && (training.micro_batch_size ?? 0) > training.global_batch_size)
     training.micro_batch_size = null;
 
+  const { data } = config;
+  if (source.isOverridden('data.text_template') && !source.isOverridden('data.text_column'))
+    data.text_column = 'text';
+  if (source.isOverridden('data.text_column') && !source.isOverridden('data.text_template'))
+    data.text_template = null;
+
   const { tokenizer } = config;
   if (tokenizer.path === null || tokenizer.train === null) return;
   const named = source.isOverridden('tokenizer.path');
@@ -66,6 +73,17 @@ function crossCheck(config: RunConfig): Problem[] {
   }
   if (tokenizer.path !== null && tokenizer.train !== null) {
     wrong('tokenizer', 'path and train exclude each other', 'keep one of tokenizer.path and tokenizer.train');
+  }
+  if (data.text_template !== null) {
+    const problem = templateProblem(data.text_template);
+    if (problem !== null)
+      wrong('data.text_template', `${JSON.stringify(data.text_template)} ${problem}`, templateHint);
+    if (data.text_column !== 'text')
+      wrong(
+        'data.text_column',
+        'text_column and text_template exclude each other',
+        'name the column in the template',
+      );
   }
   const heads = model.num_attention_heads;
   const keyValueHeads = model.num_key_value_heads ?? heads;

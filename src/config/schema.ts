@@ -74,6 +74,11 @@ const data = z.strictObject({
   config_name: z.string().min(1).nullable().default(null).describe('Configuration (subset) of the dataset.'),
   split: z.string().min(1).default('train').describe('Split to read.'),
   text_column: z.string().min(1).default('text').describe('Column that holds the text.'),
+  text_template: z
+    .string()
+    .nullable()
+    .default(null)
+    .describe('Columns joined to a text, as "{title}\\n\\n{text}"; instead of text_column.'),
   revision: z
     .string()
     .min(1)

@@ -16,6 +16,7 @@ import {
 import type { ReadyMessage } from './messages.js';
 import { findPython } from './python.js';
 import { type SourceEvent, Streamer } from './streamer.js';
+import { templateHint, templateProblem } from './template.js';
 
 /** Options of {@link HuggingFaceStreamingCorpus}. */
 export interface HuggingFaceCorpusOptions {
@@ -25,6 +26,8 @@ export interface HuggingFaceCorpusOptions {
   split?: string | undefined;
   /** Column with the documents; default: `text`. */
   textColumn?: string | undefined;
+  /** Columns joined to a text, such as `{title}\n\n{text}`, instead of one column; `{{` and `}}` are braces. */
+  textTemplate?: string | null | undefined;
   /** Commit, tag or branch; default: what the default branch is when the dataset is opened. */
   revision?: string | null | undefined;
   /** Documents fetched at a time, and the length of the arrays that `batches()` yields; default: 1000. */
@@ -53,6 +56,7 @@ export interface SourceDescription {
   /** Pinned commit; null for what lies on this machine. */
   revision: string | null;
   text_column: string;
+  text_template: string | null;
   /** SHA-256 of the list of files, hex. */
   files: string;
 }
@@ -105,6 +109,12 @@ export class HuggingFaceStreamingCorpus implements StreamingCorpus {
     this.batchSize = positive('batchSize', options.batchSize ?? defaults.batchSize);
     this.maxSamples = limit('maxSamples', options.maxSamples ?? null);
     this.epochs = limit('epochs', options.epochs === undefined ? defaults.epochs : options.epochs);
+    if (typeof options.textTemplate === 'string') {
+      const problem = templateProblem(options.textTemplate);
+      if (problem !== null) throw usage(`the text template ${problem}`, templateHint);
+      if (options.textColumn !== undefined && options.textColumn !== defaults.textColumn)
+        throw usage('textColumn and textTemplate exclude each other', 'name the column in the template');
+    }
     const timeout = options.loadTimeout ?? defaults.loadTimeout;
     if (!(timeout > 0)) throw usage(`loadTimeout is ${timeout}`, 'give a number of seconds above 0');
   }
@@ -191,6 +201,7 @@ export class HuggingFaceStreamingCorpus implements StreamingCorpus {
       signal,
       split,
       textColumn,
+      textTemplate,
     } = this.options;
     signal?.addEventListener('abort', this.#onAbort, { once: true });
     const found = await findPython({ ...(python ? { python } : {}), env });
@@ -202,6 +213,7 @@ export class HuggingFaceStreamingCorpus implements StreamingCorpus {
         configName: configName ?? null,
         split: split ?? defaults.split,
         textColumn: textColumn ?? defaults.textColumn,
+        textTemplate: textTemplate ?? null,
         revision: this.#revision ?? revision ?? null,
         batchSize: this.batchSize,
       },
@@ -217,8 +229,8 @@ export class HuggingFaceStreamingCorpus implements StreamingCorpus {
 
 /** What identifies a stream, from what its streamer announced. */
 export function describe(ready: ReadyMessage): SourceDescription {
-  const { config_name, dataset, files, revision, split, text_column } = ready;
+  const { config_name, dataset, files, revision, split, text_column, text_template = null } = ready;
   const digest = createHash('sha256');
   for (const file of files) digest.update(`${file}\n`);
-  return { dataset, config_name, split, revision, text_column, files: digest.digest('hex') };
+  return { dataset, config_name, split, revision, text_column, text_template, files: digest.digest('hex') };
 }

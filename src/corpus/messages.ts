@@ -17,6 +17,8 @@ export interface ReadyMessage {
   /** Commit that a hub dataset is pinned to; null for what lies on this machine. */
   revision: string | null;
   text_column: string;
+  /** Columns joined to a text; null or absent: the text is a column. */
+  text_template?: string | null;
   columns: string[];
   /** Paths in the dataset, sorted; their order and spelling are part of the stream's identity. */
   files: string[];

@@ -13,6 +13,8 @@ export interface StreamerSource {
   configName: string | null;
   split: string;
   textColumn: string;
+  /** Columns joined to a text, instead of a column. */
+  textTemplate?: string | null;
   revision: string | null;
   /** Documents a frame, at most. */
   batchSize: number;
@@ -171,6 +173,7 @@ export class Streamer {
       ['--config-name', this.#ready?.config_name ?? source.configName],
       ['--split', source.split],
       ['--text-column', source.textColumn],
+      ['--text-template', source.textTemplate ?? null],
       ['--revision', revision],
       ['--batch-size', String(source.batchSize)],
     ];

@@ -190,7 +190,10 @@ export class Builder {
     this.#opened.add(() => source.release());
     const { dataset, config_name, split, text_column, revision } = source.ready;
     if (this.#options.corpus === undefined) config.data.revision = revision ?? config.data.revision;
-    else Object.assign(config.data, { dataset, config_name, split, text_column, revision });
+    else {
+      const { text_template = null } = source.ready;
+      Object.assign(config.data, { dataset, config_name, split, text_column, text_template, revision });
+    }
     this.#check();
     return source;
   }
@@ -264,7 +267,7 @@ export class Builder {
     const { data, training } = config;
     const feed: NativeFeed = this.#binding.createFeed(
       {
-        sources: [feedSource(source.ready, heldOut?.ends[0] ?? null)],
+        sources: [feedSource(source, heldOut?.ends[0] ?? null)],
         order: 'shuffled',
         seed: data.seed,
         shuffle_buffer_size: data.shuffle_buffer_size,
@@ -345,6 +348,7 @@ function identityOf(config: ResolvedConfig, ready: SourceReady, tokenizer: Nativ
     revision: ready.revision,
     files: digestOfFiles(ready.files),
     text_column: ready.text_column,
+    text_template: ready.text_template ?? null,
     seed: config.data.seed,
     shuffle_buffer_size: config.data.shuffle_buffer_size,
     sequence_length: config.data.sequence_length,

@@ -1,4 +1,5 @@
 import { gzipSync } from 'node:zlib';
+import type { SourceIdentity } from '../corpus/index.js';
 import { errorFor } from '../errors.js';
 import type {
   FeedSource,
@@ -29,7 +30,7 @@ const LARGEST_SHARE = 0.05;
 /** Reads the first `documents` non-empty documents of a source. Throws CONFIG_INVALID when that is too much of it. */
 export async function holdOut(
   binding: NativeBinding,
-  source: Pick<OpenSource, 'link' | 'ready'>,
+  source: Pick<OpenSource, 'link' | 'ready' | 'identity'>,
   tokenizer: NativeTokenizer,
   options: { documents: number; batchSize: number; threads: number; signal?: AbortSignal | undefined },
 ): Promise<HeldOut> {
@@ -38,7 +39,7 @@ export async function holdOut(
   if (rows !== null && documents > rows * LARGEST_SHARE) throw tooMany(documents, rows);
   const feed = binding.createFeed(
     {
-      sources: [feedSource(source.ready, null)],
+      sources: [feedSource(source, null)],
       order: 'file',
       seed: 0,
       shuffle_buffer_size: 1,
@@ -71,15 +72,19 @@ export async function holdOut(
 }
 
 /** A source as a feed wants it. */
-export function feedSource(ready: SourceReady, heldOut: HeldOutEnd | null): FeedSource {
+export function feedSource(
+  { identity, ready }: { ready: SourceReady; identity?: SourceIdentity },
+  heldOut: HeldOutEnd | null,
+): FeedSource {
   const { files, row_groups, dataset, config_name, split, revision, text_column } = ready;
+  const { text_template = null } = ready;
   return {
     files,
     row_groups,
     weight: 1,
     on_exhausted: 'drop',
     held_out: heldOut,
-    identity: { dataset, config_name, split, revision, text_column },
+    identity: identity ?? { dataset, config_name, split, revision, text_column, text_template },
   };
 }
 

@@ -14,6 +14,7 @@ export function openCorpus(data: SourceConfig, hooks: SourceHooks): TrainableCor
     configName: data.config_name,
     split: data.split,
     textColumn: data.text_column,
+    textTemplate: data.text_template,
     batchSize: data.batch_size,
     revision: data.revision,
     python: data.python ?? undefined,

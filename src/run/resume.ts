@@ -14,6 +14,7 @@ export interface StreamIdentity {
   /** SHA-256 of the sorted file list. */
   files: string;
   text_column: string;
+  text_template: string | null;
   seed: number;
   shuffle_buffer_size: number;
   sequence_length: number;
@@ -200,6 +201,7 @@ export function compareIdentity(where: string, old: StreamIdentity, now: StreamI
     revision: 'data.revision',
     files: 'file list of the dataset (digest)',
     text_column: 'data.text_column',
+    text_template: 'data.text_template',
     seed: 'data.seed',
     shuffle_buffer_size: 'data.shuffle_buffer_size',
     sequence_length: 'data.sequence_length',
@@ -207,7 +209,7 @@ export function compareIdentity(where: string, old: StreamIdentity, now: StreamI
     tokenizer: 'tokenizer (digest)',
   };
   const differences = (Object.keys(names) as (keyof StreamIdentity)[])
-    .filter((key) => old[key] !== now[key])
+    .filter((key) => (old[key] ?? null) !== now[key])
     .map((key) => ({ key: names[key], old: old[key], new: now[key] }));
   if (differences.length > 0) throw mismatch(where, differences);
 }

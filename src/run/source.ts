@@ -1,4 +1,5 @@
 import type { ResolvedConfig } from '../config/index.js';
+import type { SourceIdentity } from '../corpus/index.js';
 import type { FeedLink } from '../native/binding.js';
 
 /** What a streamer's `ready` message says of its dataset. */
@@ -9,6 +10,8 @@ export interface SourceReady {
   /** Pinned commit; null for local data. */
   revision: string | null;
   text_column: string;
+  /** Null, or absent where there are no templates: the text is a column. */
+  text_template?: string | null;
   /** Sorted paths. */
   files: string[];
   row_groups: boolean;
@@ -20,6 +23,8 @@ export interface SourceReady {
 export interface OpenSource {
   link: FeedLink;
   ready: SourceReady;
+  /** What makes it this source, where that is more than `ready` says. */
+  identity?: SourceIdentity;
   /** Says that this reader is done. */
   release(): void;
 }
@@ -36,7 +41,15 @@ export interface TrainableCorpus {
 /** The keys that say which data to stream, and how. */
 export type SourceConfig = Pick<
   ResolvedConfig['data'],
-  'dataset' | 'config_name' | 'split' | 'text_column' | 'revision' | 'batch_size' | 'python' | 'load_timeout'
+  | 'dataset'
+  | 'config_name'
+  | 'split'
+  | 'text_column'
+  | 'text_template'
+  | 'revision'
+  | 'batch_size'
+  | 'python'
+  | 'load_timeout'
 >;
 
 /** Makes the corpus that a configuration names. */

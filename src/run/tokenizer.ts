@@ -39,7 +39,7 @@ export async function trainTokenizer(
   );
   const feed = binding.createFeed(
     {
-      sources: [feedSource(source.ready, options.heldOut)],
+      sources: [feedSource(source, options.heldOut)],
       order: 'file',
       seed: 0,
       shuffle_buffer_size: 1,

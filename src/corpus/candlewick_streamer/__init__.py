@@ -1,7 +1,10 @@
 """The parts of streamer.py.
 
+command   which protocol
 serve     arguments, requests, worker threads, the frames they end in
 source    what a dataset is to the rest: files, their formats, what `ready` says
+text      what of a row is its document: a column, or a template
+speaker   all documents in file order, as JSON lines
 sample    the documents of the installed Python
 local     a file, or a directory of files
 hub       a dataset of the Hugging Face Hub, and directories in its layout

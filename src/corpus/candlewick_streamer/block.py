@@ -121,6 +121,12 @@ def is_text(kind):
 
 def arrow_block(array):
     """A block over a column of any text-like type, and how many documents were not valid UTF-8."""
+    array, changed = text_array(array)
+    return ArrowBlock(array), changed
+
+
+def text_array(array):
+    """A column of any text-like type as valid UTF-8 without nulls, and how many values were not valid."""
     import pyarrow
     import pyarrow.compute as compute
 
@@ -145,4 +151,4 @@ def arrow_block(array):
         array.validate(full=True)
     except pyarrow.ArrowInvalid:
         array, changed = _replace_invalid(array)
-    return ArrowBlock(array), changed
+    return array, changed

@@ -2,7 +2,7 @@
 
 import json
 
-from .block import BytesBlock, arrow_block
+from .block import BytesBlock
 from .failure import SourceFailure
 from .source import column_missing, column_not_text
 
@@ -27,26 +27,13 @@ def _bad_json(path, row, error):
     )
 
 
-def _text_of(record, column, path, row):
-    if isinstance(record, str):  # An array of strings is a dataset of one column.
-        return record
-    value = record.get(column) if isinstance(record, dict) else record
-    if value is None or isinstance(value, str):
-        return value
-    raise SourceFailure(
-        "SOURCE_CORRUPT",
-        f"{path}: row {row}: {column!r} is {type(value).__name__}, not text",
-        "every row must hold a string, or null, in the text column",
-    )
-
-
-def _documents(records, column, path, row):
+def _documents(records, text, path, row):
     """(block, documents that were not valid) of parsed records; the slow way."""
     documents = []
     changed = 0
     for record in records:
-        text = _text_of(record, column, path, row + len(documents))
-        encoded, replaced = (b"", 0) if text is None else _utf8(text)
+        document = text.of(record, path, row + len(documents))
+        encoded, replaced = (b"", 0) if document is None else _utf8(document)
         documents.append(encoded)
         changed += replaced
     return BytesBlock(documents), changed
@@ -61,7 +48,7 @@ def _parse_line(line, path, row):
         raise _bad_json(path, row, error) from None
 
 
-def _parse_chunk(chunk, column, path, row):
+def _parse_chunk(chunk, text, path, row):
     """Lines that Arrow would not take, one by one."""
     records = []
     invalid = 0
@@ -70,22 +57,23 @@ def _parse_chunk(chunk, column, path, row):
             record, replaced = _parse_line(line, path, row + len(records))
             records.append(record)
             invalid += replaced
-    block, changed = _documents(records, column, path, row)
+    block, changed = _documents(records, text, path, row)
     return block, changed + invalid
 
 
-def json_blocks(file, column):
+def json_blocks(file, text):
     """Blocks of a file of JSON lines, or of one JSON array."""
     import pyarrow
     import pyarrow.json
 
     parse = pyarrow.json.ParseOptions(
-        explicit_schema=pyarrow.schema([(column, pyarrow.string())]), unexpected_field_behavior="ignore"
+        explicit_schema=pyarrow.schema([(name, pyarrow.string()) for name in text.names]),
+        unexpected_field_behavior="ignore",
     )
     row = 0
     with file.open() as stream:
         if _is_array(stream):
-            yield _documents(_whole_array(stream, file.path), column, file.path, 0)
+            yield _documents(_whole_array(stream, file.path), text, file.path, 0)
             return
         while chunk := stream.read(CHUNK_BYTES):
             chunk += stream.readline()
@@ -96,11 +84,10 @@ def json_blocks(file, column):
             read = pyarrow.json.ReadOptions(use_threads=False, block_size=len(chunk) + 1)
             try:
                 table = pyarrow.json.read_json(pyarrow.BufferReader(chunk), read_options=read, parse_options=parse)
-                array = table.column(column).combine_chunks()
-                block, changed = arrow_block(array)
+                block, changed = text.block([table.column(name).combine_chunks() for name in text.names])
             except (pyarrow.ArrowInvalid, OverflowError):
                 # Lone surrogates, a value of another type, damage: the slow way tells which.
-                block, changed = _parse_chunk(chunk, column, file.path, row)
+                block, changed = _parse_chunk(chunk, text, file.path, row)
             row += block.rows
             yield block, changed
 
@@ -144,11 +131,11 @@ def _look_at_json(file):
         return records
 
 
-def checked(file, column, dataset):
+def checked(file, text, dataset):
     """Looks into a file: (columns, rows seen)."""
     if file.format == "text":
-        if column != "text":
-            raise column_missing(dataset, column, ["text"])
+        if text.names != ["text"]:
+            raise column_missing(dataset, text.names[0], ["text"])
         with file.open() as stream:
             return ["text"], 1 if stream.read(1) else 0
     records = _look_at_json(file)
@@ -158,9 +145,10 @@ def checked(file, column, dataset):
         for name, value in fields.items():
             if columns.get(name) is None:
                 columns[name] = value
-    if records and column not in columns:
-        raise column_missing(dataset, column, list(columns))
-    value = columns.get(column)
-    if value is not None and not isinstance(value, str):
-        raise column_not_text(dataset, column, type(value).__name__, list(columns))
+    for name in text.names if records else ():
+        if name not in columns:
+            raise column_missing(dataset, name, list(columns))
+        value = columns[name]
+        if value is not None and not isinstance(value, str):
+            raise column_not_text(dataset, name, type(value).__name__, list(columns))
     return list(columns), len(records)

@@ -2,6 +2,7 @@
 
 from . import lines, parquet
 from .failure import SourceFailure
+from .text import no_template
 
 #: Files of a remote dataset that are opened in search of a first row; a look must stay cheap.
 REMOTE_FILES = 8
@@ -9,9 +10,9 @@ REMOTE_FILES = 8
 COUNTED_FILES = 64
 
 
-def _checked(file, column, dataset):
+def _checked(file, text, dataset):
     module = parquet if file.format == "parquet" else lines
-    return module.checked(file, column, dataset)
+    return module.checked(file, text, dataset)
 
 
 def _empty(source):
@@ -22,8 +23,12 @@ def _empty(source):
     )
 
 
-def look_into(source, column):
+def look_into(source, text):
     """Fills in `columns` and, where cheap, `total_rows`; fails for a missing column and for a source without rows."""
+    if text.template is not None:
+        for file in source.files:
+            if file.format not in ("parquet", "json"):
+                raise no_template(source.dataset, file.path)
     if source.reader is not None:
         return
     local = all(file.local for file in source.files)
@@ -31,7 +36,7 @@ def look_into(source, column):
     seen = 0
     looked_at = source.files if local else source.files[:REMOTE_FILES]
     for file in looked_at:
-        columns, rows = _checked(file, column, source.dataset)
+        columns, rows = _checked(file, text, source.dataset)
         source.columns = source.columns or columns
         seen += rows
         if seen and not count_all:

@@ -1,4 +1,4 @@
-"""Parquet files, read by row group, the text column only.
+"""Parquet files, read by row group, the columns of the text only.
 
 `datasets` can be asked for single row groups through its builder (`ex_iterable.generate_tables_fn`), but that opens
 the file and parses its footer anew each time: 30 ms a group instead of 16 on a local file of 500 groups, and from the
@@ -6,7 +6,7 @@ hub the 2.4 MB of that footer once more for every group. So a file stays open he
 with its retries; a row group then costs less than one request, and no private part of `datasets` is needed.
 """
 
-from .block import arrow_block, is_text
+from .block import is_text
 from .failure import SourceFailure
 from .source import column_missing, column_not_text
 
@@ -16,12 +16,12 @@ DECODED_BYTES = 32 << 20
 class ParquetGroups:
     """An open file."""
 
-    def __init__(self, file, column):
+    def __init__(self, file, text):
         import pyarrow
         import pyarrow.parquet
 
         self.path = file.path
-        self.column = column
+        self.text = text
         if file.compression is not None:
             # Parquet needs to seek; a compressed stream cannot, so it is held in memory.
             handle = pyarrow.BufferReader(file.open().read())
@@ -37,12 +37,13 @@ class ParquetGroups:
         self.row_groups = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
     def check_column(self, dataset):
-        """Fails where the text column is missing or holds something else."""
-        if self.column not in self.columns:
-            raise column_missing(dataset, self.column, self.columns)
-        kind = self._file.schema_arrow.field(self.column).type
-        if not is_text(kind):
-            raise column_not_text(dataset, self.column, kind, self.columns)
+        """Fails where a column of the text is missing or holds something else."""
+        for name in self.text.names:
+            if name not in self.columns:
+                raise column_missing(dataset, name, self.columns)
+            kind = self._file.schema_arrow.field(name).type
+            if not is_text(kind):
+                raise column_not_text(dataset, name, kind, self.columns)
 
     def _batch_rows(self, group):
         """How many rows to decode at a time, so that a group of any size takes little memory."""
@@ -50,7 +51,7 @@ class ParquetGroups:
         size = 0
         for index in range(metadata.num_columns):
             chunk = metadata.column(index)
-            if chunk.path_in_schema.partition(".")[0] == self.column:
+            if chunk.path_in_schema.partition(".")[0] in self.text.names:
                 size += chunk.total_uncompressed_size
         return max(1, min(metadata.num_rows, DECODED_BYTES * metadata.num_rows // max(size, 1)))
 
@@ -64,20 +65,20 @@ class ParquetGroups:
 
     def blocks(self, group, skip=0):
         """Blocks of a row group from row `skip` on, with the number of documents that were not valid UTF-8."""
-        if self.column not in self.columns:
-            raise column_missing(self.path, self.column, self.columns)
+        for name in self.text.names:
+            if name not in self.columns:
+                raise column_missing(self.path, name, self.columns)
         batches = self._file.iter_batches(
-            batch_size=self._batch_rows(group), row_groups=[group], columns=[self.column], use_threads=False
+            batch_size=self._batch_rows(group), row_groups=[group], columns=self.text.names, use_threads=False
         )
         for batch in batches:
-            array = batch.column(0)
-            if skip >= len(array):
-                skip -= len(array)
+            if skip >= len(batch):
+                skip -= len(batch)
                 continue
             if skip:
-                array = array.slice(skip)
+                batch = batch.slice(skip)
                 skip = 0
-            yield arrow_block(array)
+            yield self.text.block([batch.column(name) for name in self.text.names])
 
     def all_blocks(self):
         """Blocks of the whole file in order."""
@@ -89,9 +90,9 @@ class ParquetGroups:
         self._file.close(force=True)
 
 
-def checked(file, column, dataset):
+def checked(file, text, dataset):
     """Opens a file to look at its schema: (columns, rows)."""
-    groups = ParquetGroups(file, column)
+    groups = ParquetGroups(file, text)
     try:
         groups.check_column(dataset)
         return groups.columns, groups.rows

@@ -58,9 +58,9 @@ class TurnReader:
 class Readers:
     """The files of a source that are open, the least recently used closed first."""
 
-    def __init__(self, source, column, batch_size, notice):
+    def __init__(self, source, text, batch_size, notice):
         self._source = source
-        self._column = column
+        self._text = text
         self._batch_size = batch_size
         self._notice = notice
         self._open = OrderedDict()
@@ -81,8 +81,8 @@ class Readers:
         if self._source.reader is not None:
             return self._source.reader(file)
         if file.format == "parquet":
-            return ParquetGroups(file, self._column).all_blocks()
-        return json_blocks(file, self._column) if file.format == "json" else text_blocks(file)
+            return ParquetGroups(file, self._text).all_blocks()
+        return json_blocks(file, self._text) if file.format == "json" else text_blocks(file)
 
     def _borrow(self, number, usable):
         """Takes an open reader out of the cache, or None. A file is only ever in one worker's hands."""
@@ -101,7 +101,7 @@ class Readers:
             old.close()
 
     def _groups(self, number):
-        return self._borrow(number, lambda reader: True) or ParquetGroups(self._file(number), self._column)
+        return self._borrow(number, lambda reader: True) or ParquetGroups(self._file(number), self._text)
 
     def row_groups(self, number):
         """Rows of each group of a file, or None where it is not read by group."""

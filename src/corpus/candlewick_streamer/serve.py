@@ -17,6 +17,7 @@ from .local import find_directory, find_file, has_configs, looks_like_path, miss
 from .look import look_into
 from .readers import Readers
 from .source import versions
+from .text import text_of
 
 DATA = 3
 #: Requests decoded at a time: a remote file answers after a delay, a local one needs a processor.
@@ -33,9 +34,15 @@ def parse_arguments(arguments):
     parser.add_argument("--config-name")
     parser.add_argument("--split", default="train")
     parser.add_argument("--text-column", default="text")
+    parser.add_argument("--text-template", help="columns in a text, such as '{title}\\n\\n{text}'")
     parser.add_argument("--revision")
     parser.add_argument("--batch-size", type=int, default=1000, help="documents a frame, at most")
-    parser.add_argument("--protocol", choices=["frames"], default="frames", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--protocol",
+        choices=["frames", "json"],
+        default="frames",
+        help="frames on descriptor 3, on request; or all documents as JSON lines on stdout",
+    )
     parser.add_argument("--heartbeat", type=float, default=5.0, help="seconds between heartbeats")
     options = parser.parse_args(arguments)
     if options.batch_size < 1:
@@ -138,6 +145,7 @@ class Streamer:
                 "split": source.split,
                 "revision": source.revision,
                 "text_column": self.options.text_column,
+                "text_template": self.options.text_template,
                 "columns": source.columns,
                 "files": [file.path for file in source.files],
                 "row_groups": source.row_groups,
@@ -226,8 +234,9 @@ class Streamer:
                 raise package_missing("google_crc32c")
             self.source = self.find()
             import_for(self.source)
-            look_into(self.source, self.options.text_column)
-            self.readers = Readers(self.source, self.options.text_column, self.options.batch_size, self.notice)
+            text = text_of(self.options.text_column, self.options.text_template)
+            look_into(self.source, text)
+            self.readers = Readers(self.source, text, self.options.batch_size, self.notice)
             self.ready(self.source)
         except BaseException as error:
             self.fail(error, self.options.dataset)
@@ -259,9 +268,8 @@ def import_for(source):
                 raise package_missing(error.name or name) from error
 
 
-def main(arguments, started):
+def main(options, started):
     """Runs the streamer; does not return."""
-    options = parse_arguments(arguments)
     try:
         os.fstat(DATA)
     except OSError:

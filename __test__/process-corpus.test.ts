@@ -244,6 +244,16 @@ echo 'last words' >&2; exit 3`);
     expect(corpus.events).toContainEqual({ type: 'notice', message: expect.stringMatching(/code 9 after/) });
   });
 
+  it('not, after it is done, is ended', async () => {
+    await using corpus = shell(`echo '{"batch":["a"]}'; echo '{"done":true,"total":1}'; exec sleep 1000`, {
+      silence: 0.3,
+      epochs: 2,
+      maxSamples: 2,
+    });
+    expect(await collect(corpus.stream())).toEqual(['a', 'a']);
+    expect(corpus.events.map(({ type }) => type)).toEqual(['notice']);
+  });
+
   it('or is silent is killed and goes on; a slow one that tells its progress is not', async () => {
     const at = await place();
     await using corpus = shell(

@@ -37,7 +37,7 @@ interface Command {
 
 const maxRestarts = 3;
 /** Milliseconds that a program may take to end after it said that it is done. */
-const endsWithin = 10_000;
+const endsWithin = 5_000;
 const crashHint = 'what it wrote last is above; run the command by hand to see more';
 
 /** All runs of one command, a reader's after the other and different readers' side by side. */
@@ -197,6 +197,7 @@ class Reading {
   /** The program has said all that it has to say. */
   done(): void {
     const program = this.#program;
+    if (this.#watch) clearInterval(this.#watch);
     this.#timer = setTimeout(() => {
       if (this.#program !== program || program === null) return;
       const message = `the program said that it is done and still ran ${endsWithin / 1000} s later; it was ended`;

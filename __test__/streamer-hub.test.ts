@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { documentsOf, type Frame } from './support/frames.js';
 import { LocalHub } from './support/hub.js';
 import { hasSharedData, sharedData, writeParquet } from './support/python.js';
 import { Session } from './support/session.js';
@@ -135,12 +136,30 @@ describe('a dataset of the hub', () => {
     expect(new Set(files.map(({ file }) => file))).toEqual(new Set(['data/a.parquet']));
   });
 
-  it('survives a hub that is unavailable for a moment', async () => {
-    hub.script = ({ file, before, method }) =>
-      method === 'GET' && file === 'data/a.parquet' && before < 2 ? { status: 503 } : null;
+  it('reports a request that failed, and answers it and those behind it when told to try again', async () => {
     await using session = await open(['--dataset', 'some/shards']);
     await session.ready();
-    expect(await session.documents(0)).toEqual(documents.slice(0, 40));
+    let faults = 0;
+    const headers = { 'Retry-After': '7' };
+    hub.script = ({ file }) => (file === 'data/a.parquet' && faults++ < 2 ? { status: 503, headers } : null);
+    const first = session.send({ op: 'read', file: 0, group: 0, row: 5, rows: 15 });
+    const second = session.send({ op: 'read', file: 1, group: 0, row: 0, rows: 20 });
+    for (const attempt of [1, 2]) {
+      expect((await session.next('batch'))?.json, `attempt ${attempt}`).toMatchObject({
+        id: first,
+        code: 'SOURCE_UNAVAILABLE',
+        cause: '503 from the hub',
+        retryable: true,
+        retry_after: 7,
+        attempts: null,
+        waits: true,
+      });
+      expect(faults).toBe(attempt);
+      session.say({ op: 'retry', id: first });
+    }
+    const frames = [await session.next('batch'), await session.next('batch')] as Frame[];
+    expect(frames.map(({ json }) => json.id)).toEqual([first, second]);
+    expect(frames.flatMap(documentsOf)).toEqual([...documents.slice(5, 20), ...documents.slice(40, 60)]);
   });
 
   it.runIf(hasSharedData)('of 26,033 documents arrives complete', async () => {

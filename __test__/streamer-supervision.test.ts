@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type SourceEvent, Streamer, type StreamerOptions } from '../src/corpus/streamer.js';
+import type { SourceEvent } from '../src/corpus/notices.js';
+import { Streamer, type StreamerOptions } from '../src/corpus/streamer.js';
 import { LocalHub } from './support/hub.js';
 import { PlainLink } from './support/link.js';
 import { python, runPython, writeParquet } from './support/python.js';
@@ -49,7 +50,7 @@ function supervise(changes: Changes = {}) {
     python,
     env: { ...process.env, ...changes.env },
     loadTimeout: 60_000,
-    restartDelay: 1,
+    retryDelay: 1,
     onEvent: (event) => {
       events.push(event);
       onEvent.current(event);
@@ -80,12 +81,19 @@ describe('a streamer that is killed', () => {
     await streamer.close();
   });
 
-  it('before it was ever ready fails at once', async () => {
-    const { events, streamer } = supervise();
-    kill(streamer.pid, 'SIGKILL');
-    await expect(streamer.ready()).rejects.toMatchObject({ code: 'STREAMER_CRASHED' });
-    expect(events).toEqual([]);
-    await streamer.close();
+  it('before it was ever ready is started again, three times', async () => {
+    const once = supervise();
+    kill(once.streamer.pid, 'SIGKILL');
+    expect(await once.streamer.ready()).toMatchObject({ kind: 'ready' });
+    expect(once.restarts()).toBe(1);
+    await once.streamer.close();
+    const always = supervise();
+    always.onEvent.current = ({ type }) => {
+      if (type === 'loading') kill(always.streamer.pid, 'SIGKILL');
+    };
+    await expect(always.streamer.ready()).rejects.toMatchObject({ code: 'STREAMER_CRASHED' });
+    expect(always.restarts()).toBe(3);
+    await always.streamer.close();
   });
 
   it('three times without having brought anything is given up, with what it wrote', async () => {
@@ -173,13 +181,17 @@ describe('a source that fails', () => {
     await writeParquet({ path: join(shards, 'train.parquet'), documents, groupRows: 100 });
     await using hub = await LocalHub.start({ 'some/set': shards });
     const env = { HF_ENDPOINT: hub.url, HF_HOME: join(folder, 'home-retry') };
-    const { link, restarts, streamer } = supervise({ dataset: 'some/set', env });
+    const { events, link, restarts, streamer } = supervise({ dataset: 'some/set', env });
     await streamer.ready();
-    // Not a fault that the libraries try again themselves: the file seems to be gone, once.
+    // The file seems to be gone, once.
     let faults = 0;
     hub.script = ({ file, range }) => (file && range && faults++ === 0 ? { status: 404 } : null);
     expect(await readAll(link)).toEqual(documents);
-    expect(restarts()).toBe(1);
+    expect(restarts()).toBe(0);
+    expect(events.filter(({ type }) => type === 'retry' || type === 'recovered')).toMatchObject([
+      { type: 'retry', attempt: 1, cause: '404 from the hub', budget: 1800 },
+      { type: 'recovered', attempts: 1 },
+    ]);
     await streamer.close();
   });
 

@@ -2,63 +2,32 @@
  * A small hub on this machine: serves folders as datasets so that the real `datasets` library streams from them with
  * `HF_ENDPOINT`. Counts what is asked of it, and misbehaves where a test scripts it to.
  */
-import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { readdir, readFile, stat } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { join, posix } from 'node:path';
+import { Transform } from 'node:stream';
+import type { Fault, FaultScript, HubRequest } from './hub-faults.js';
+import {
+  type Entry,
+  listTree,
+  pathsInfo,
+  readRepository,
+  type Repository,
+  type Served,
+} from './hub-repository.js';
 
-/** One request, as it came in. */
-export interface HubRequest {
-  method: string;
-  /** Path without the query. */
-  path: string;
-  /** Path of the file in its repository, for requests of file contents. */
-  file: string | null;
-  range: string | null;
-  authorization: string | null;
-  /** How often this method and path have been asked for before. */
-  before: number;
-}
+/** Entries of a page of a listing, as on the real hub. */
+const defaultPage = 1000;
+const apiPath = /^\/api\/datasets\/([^/]+\/[^/]+)(?:\/(revision|tree|paths-info)\/([^/]+)\/?(.*))?$/;
+const contentPath = /^\/datasets\/([^/]+\/[^/]+)\/resolve\/([^/]+)\/(.+)$/;
+const storagePath = /^\/storage\/(\d+)$/;
 
-/** What to do instead of, or before, the right answer. */
-export interface Fault {
-  /** Milliseconds to wait first. */
-  delay?: number;
-  /** Answer with this status and no data. */
-  status?: number;
-  headers?: Record<string, string>;
-  /** Cut the connection after this many bytes of the body. */
-  truncate?: number;
-  /** Answer a ranged request with the whole file. */
-  ignoreRange?: boolean;
-}
-
-/** A dataset of the hub. */
-export interface Repository {
-  /** Folder with its files. */
-  folder: string;
-  /** Only requests with `Authorization: Bearer <token>` see it. */
-  token?: string;
-  /** Nobody is let in before accepting its conditions. */
-  gated?: boolean;
-}
-
-interface Entry {
-  path: string;
-  location: string;
-  size: number;
-  sha256: string;
-}
-
-interface Served extends Repository {
-  entries: Map<string, Entry>;
+/** A link into the hub's storage, as long as it works. */
+interface Link {
+  entry: Entry;
   commit: string;
+  uses: number;
 }
-
-/** Decides on a fault for a request; null or undefined for none. */
-export type FaultScript = (request: HubRequest) => Fault | null | undefined;
 
 /** The running server. Repositories are read when it starts. */
 export class LocalHub implements AsyncDisposable {
@@ -69,9 +38,12 @@ export class LocalHub implements AsyncDisposable {
   bytesServed = 0;
   /** Asked for every request; set it at any time. */
   script: FaultScript | null = null;
+  /** Entries of a page of a listing. */
+  pageSize = defaultPage;
   readonly #server: Server;
   readonly #repositories: Map<string, Served>;
   readonly #seen = new Map<string, number>();
+  readonly #links: Link[] = [];
 
   private constructor(server: Server, repositories: Map<string, Served>) {
     this.#server = server;
@@ -91,7 +63,7 @@ export class LocalHub implements AsyncDisposable {
       served.set(name, await readRepository(typeof given === 'string' ? { folder: given } : given));
     }
     const server = createServer();
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    await listen(server, 0);
     return new LocalHub(server, served);
   }
 
@@ -100,9 +72,20 @@ export class LocalHub implements AsyncDisposable {
     return this.#repositories.get(name)?.commit ?? '';
   }
 
-  async close(): Promise<void> {
+  /** From now on connections are refused, and those there are are cut. */
+  async down(): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     this.#server.closeAllConnections();
-    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    await closed;
+  }
+
+  /** Listens again, at the same address. */
+  async up(): Promise<void> {
+    await listen(this.#server, Number(new URL(this.url).port));
+  }
+
+  async close(): Promise<void> {
+    if (this.#server.listening) await this.down();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -112,32 +95,31 @@ export class LocalHub implements AsyncDisposable {
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = new URL(request.url ?? '/', this.url);
     const path = decodeURIComponent(url.pathname);
-    const api = /^\/api\/datasets\/([^/]+\/[^/]+)(?:\/(revision|tree|paths-info)\/([^/]+)\/?(.*))?$/.exec(
-      path,
-    );
-    const content = /^\/datasets\/([^/]+\/[^/]+)\/resolve\/([^/]+)\/(.+)$/.exec(path);
+    const api = apiPath.exec(path);
+    const content = contentPath.exec(path);
     const fault = this.#note(request, path, content?.[3] ?? null);
     if (fault?.delay) await new Promise((resolve) => setTimeout(resolve, fault.delay));
-    if (fault?.status) return reply(response, fault.status, null, fault.headers);
+    if (fault?.reset) {
+      request.socket.resetAndDestroy();
+      return;
+    }
+    if (fault?.status) return reply(response, fault.status, null, fault);
+    const stored = storagePath.exec(path);
+    if (stored) return this.#sendStored(request, response, Number(stored[1]), fault);
     const repository = this.#repositories.get(api?.[1] ?? content?.[1] ?? '');
-    if (!repository)
-      return reply(response, 404, { error: 'Repository not found' }, { 'X-Error-Code': 'RepoNotFound' });
+    if (!repository) return replyError(response, 404, 'RepoNotFound', fault);
     if (!admitted(repository, request, response)) return;
     const revision = api?.[3] ?? content?.[2] ?? 'main';
     if (revision !== 'main' && revision !== repository.commit) {
-      return reply(response, 404, { error: 'Revision not found' }, { 'X-Error-Code': 'RevisionNotFound' });
+      return replyError(response, 404, 'RevisionNotFound', fault);
     }
-    if (content) return this.#send(request, response, repository, content[3] ?? '', fault);
-    if (api?.[2] === 'tree') return sendTree(response, repository, api[4] ?? '', url.searchParams);
-    if (api?.[2] === 'paths-info') return sendPaths(response, repository, await bodyOf(request));
-    reply(response, 200, {
-      id: api?.[1],
-      sha: repository.commit,
-      private: false,
-      gated: false,
-      siblings: [],
-      tags: [],
-    });
+    if (content) return this.#sendFile(request, response, repository, content[3] ?? '', fault);
+    if (api?.[2] === 'tree') return this.#sendTree(response, repository, api[4] ?? '', url, fault);
+    if (api?.[2] === 'paths-info') {
+      return reply(response, 200, pathsInfo(repository, pathsOf(await bodyOf(request))), fault);
+    }
+    const { commit: sha } = repository;
+    reply(response, 200, { id: api?.[1], sha, private: false, gated: false, siblings: [], tags: [] }, fault);
   }
 
   #note(request: IncomingMessage, path: string, file: string | null): Fault | null {
@@ -151,7 +133,25 @@ export class LocalHub implements AsyncDisposable {
     return this.script?.(noted) ?? null;
   }
 
-  #send(
+  #sendTree(
+    response: ServerResponse,
+    repository: Served,
+    under: string,
+    url: URL,
+    fault: Fault | null,
+  ): void {
+    const query = url.searchParams;
+    const listed = listTree(repository, under, query.get('recursive')?.toLowerCase() === 'true');
+    if (!listed) return replyError(response, 404, 'EntryNotFound', fault);
+    const start = Number(query.get('cursor') ?? 0);
+    const size = Math.min(this.pageSize, Number(query.get('limit') ?? this.pageSize));
+    const next = new URL(url);
+    next.searchParams.set('cursor', String(start + size));
+    const headers = start + size < listed.length ? { Link: `<${next.href}>; rel="next"` } : {};
+    reply(response, 200, listed.slice(start, start + size), fault, headers);
+  }
+
+  #sendFile(
     request: IncomingMessage,
     response: ServerResponse,
     { commit, entries }: Served,
@@ -159,15 +159,30 @@ export class LocalHub implements AsyncDisposable {
     fault: Fault | null,
   ): void {
     const entry = entries.get(path);
-    if (!entry) {
-      reply(
-        response,
-        404,
-        { error: 'Entry not found' },
-        { 'X-Error-Code': 'EntryNotFound', 'X-Repo-Commit': commit },
-      );
-      return;
-    }
+    if (!entry) return replyError(response, 404, 'EntryNotFound', fault, { 'X-Repo-Commit': commit });
+    if (fault?.redirect === undefined) return this.#send(request, response, entry, commit, fault);
+    const link = this.#links.push({ entry, commit, uses: fault.redirect }) - 1;
+    reply(response, 302, null, fault, {
+      Location: `${this.url}/storage/${link}`,
+      ETag: `"${entry.sha256}"`,
+      'X-Repo-Commit': commit,
+    });
+  }
+
+  #sendStored(request: IncomingMessage, response: ServerResponse, number: number, fault: Fault | null): void {
+    const link = this.#links[number];
+    if (!link || link.uses <= 0) return reply(response, 403, { error: 'Request has expired' }, fault);
+    link.uses--;
+    this.#send(request, response, link.entry, link.commit, fault);
+  }
+
+  #send(
+    request: IncomingMessage,
+    response: ServerResponse,
+    entry: Entry,
+    commit: string,
+    fault: Fault | null,
+  ): void {
     const range = fault?.ignoreRange ? null : /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '');
     const start = range ? Number(range[1]) : 0;
     const end = Math.min(range?.[2] ? Number(range[2]) : entry.size - 1, entry.size - 1);
@@ -185,112 +200,75 @@ export class LocalHub implements AsyncDisposable {
       response.end();
       return;
     }
-    const sent = Math.min(length, fault?.truncate ?? length);
+    const sent = Math.min(length, fault?.truncate ?? length, fault?.stall ?? length);
     this.bytesServed += sent;
-    const cut = sent < length;
     if (sent === 0) {
-      response.destroy();
+      if (fault?.stall === undefined) response.destroy();
+      else response.flushHeaders();
       return;
     }
-    const body = createReadStream(entry.location, { start, end: start + sent - 1 });
-    body.on('end', () => (cut ? response.destroy() : undefined));
+    // Large pieces: each costs the same, however many bytes it has.
+    const source = createReadStream(entry.location, {
+      start,
+      end: start + sent - 1,
+      highWaterMark: 512 << 10,
+    });
+    const body = fault?.corrupt ? source.pipe(flipping(start, fault.corrupt)) : source;
+    const isWhole = sent === length;
+    body.on('end', () => {
+      if (!isWhole && fault?.stall === undefined) response.destroy();
+    });
     body.on('error', () => response.destroy());
-    response.on('close', () => body.destroy());
-    body.pipe(response, { end: !cut });
+    response.on('close', () => source.destroy());
+    body.pipe(response, { end: isWhole });
   }
 }
 
-async function readRepository(repository: Repository): Promise<Served> {
-  const entries = new Map<string, Entry>();
-  for (const path of await walk(repository.folder, '')) {
-    const location = join(repository.folder, path);
-    const sha256 = createHash('sha256')
-      .update(await readFile(location))
-      .digest('hex');
-    entries.set(path, { path, location, size: (await stat(location)).size, sha256 });
-  }
-  const commit = createHash('sha1');
-  for (const { path, sha256 } of entries.values()) commit.update(`${path} ${sha256}\n`);
-  return { ...repository, entries, commit: commit.digest('hex') };
+function listen(server: Server, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, '127.0.0.1', () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
 }
 
-async function walk(folder: string, under: string): Promise<string[]> {
-  const found: string[] = [];
-  const entries = await readdir(join(folder, under), { withFileTypes: true });
-  for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
-    const path = posix.join(under, entry.name);
-    if (entry.isDirectory()) found.push(...(await walk(folder, path)));
-    else found.push(path);
-  }
-  return found;
+/** Flips the bits of the bytes at some offsets of a file that is read from `start`. */
+function flipping(start: number, offsets: readonly number[]): Transform {
+  let at = start;
+  return new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      for (const offset of offsets) {
+        const index = offset - at;
+        if (index >= 0 && index < chunk.length) chunk[index] = (chunk[index] ?? 0) ^ 0xff;
+      }
+      at += chunk.length;
+      done(null, chunk);
+    },
+  });
 }
 
 function admitted(repository: Served, request: IncomingMessage, response: ServerResponse): boolean {
   const authorization = request.headers.authorization ?? null;
   if (repository.gated) {
-    const status = authorization ? 403 : 401;
-    reply(
-      response,
-      status,
-      { error: 'Access to this dataset is restricted' },
-      { 'X-Error-Code': 'GatedRepo' },
-    );
+    replyError(response, authorization ? 403 : 401, 'GatedRepo', null);
     return false;
   }
   if (!repository.token || authorization === `Bearer ${repository.token}`) return true;
   // The real hub does not tell who may not know whether a private repository exists.
-  const headers = authorization
+  const headers: Record<string, string> = authorization
     ? { 'X-Error-Message': 'Invalid credentials in Authorization header' }
     : { 'X-Error-Code': 'RepoNotFound' };
-  reply(response, 401, { error: 'Invalid username or password.' }, headers);
+  reply(response, 401, { error: 'Invalid username or password.' }, null, headers);
   return false;
 }
 
-function sendTree(
-  response: ServerResponse,
-  { entries }: Served,
-  under: string,
-  query: URLSearchParams,
-): void {
-  const recursive = query.get('recursive')?.toLowerCase() === 'true';
-  const prefix = under === '' ? '' : `${under.replace(/\/$/, '')}/`;
-  const listed = new Map<string, object>();
-  for (const entry of entries.values()) {
-    if (!entry.path.startsWith(prefix)) continue;
-    const parts = entry.path.slice(prefix.length).split('/');
-    const folders = recursive ? parts.length - 1 : Math.min(1, parts.length - 1);
-    for (let depth = 1; depth <= folders; depth++) {
-      const path = prefix + parts.slice(0, depth).join('/');
-      listed.set(path, { type: 'directory', oid: oid(path), size: 0, path });
-    }
-    if (recursive || parts.length === 1) listed.set(entry.path, fileInfo(entry));
-  }
-  if (prefix !== '' && listed.size === 0) {
-    reply(response, 404, { error: 'Entry not found' }, { 'X-Error-Code': 'EntryNotFound' });
-    return;
-  }
-  reply(response, 200, [...listed.values()]);
-}
-
-function sendPaths(response: ServerResponse, { entries }: Served, body: string): void {
+function pathsOf(body: string): string[] {
   const asked = body.startsWith('{')
     ? (JSON.parse(body) as { paths: string | string[] }).paths
     : new URLSearchParams(body).getAll('paths');
-  const infos = [asked].flat().flatMap((path) => {
-    const entry = entries.get(path);
-    if (entry) return [fileInfo(entry)];
-    const isFolder = [...entries.keys()].some((other) => other.startsWith(`${path}/`));
-    return isFolder ? [{ type: 'directory', oid: oid(path), size: 0, path }] : [];
-  });
-  reply(response, 200, infos);
-}
-
-function fileInfo({ path, sha256, size }: Entry): object {
-  return { type: 'file', oid: oid(sha256), size, path };
-}
-
-function oid(text: string): string {
-  return createHash('sha1').update(text).digest('hex');
+  return [asked].flat();
 }
 
 async function bodyOf(request: IncomingMessage): Promise<string> {
@@ -299,17 +277,36 @@ async function bodyOf(request: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString('utf8');
 }
 
+function replyError(
+  response: ServerResponse,
+  status: number,
+  code: string,
+  fault: Fault | null,
+  headers: Record<string, string> = {},
+): void {
+  reply(response, status, { error: code }, fault, { 'X-Error-Code': code, ...headers });
+}
+
 function reply(
   response: ServerResponse,
   status: number,
   body: unknown,
+  fault: Fault | null,
   headers: Record<string, string> = {},
 ): void {
-  const text = body === null ? '' : JSON.stringify(body);
+  const text = Buffer.from(body === null ? '' : JSON.stringify(body));
   response.writeHead(status, {
     'Content-Type': 'application/json',
-    'Content-Length': Buffer.byteLength(text),
+    'Content-Length': text.length,
     ...headers,
+    ...fault?.headers,
   });
-  response.end(text);
+  const sent = Math.min(text.length, fault?.truncate ?? text.length, fault?.stall ?? text.length);
+  if (sent === text.length) {
+    response.end(text);
+    return;
+  }
+  response.write(text.subarray(0, sent), () => {
+    if (fault?.stall === undefined) response.destroy();
+  });
 }

@@ -106,8 +106,13 @@ export class Session implements AsyncDisposable {
   /** Sends a request; returns its id. */
   send(request: object): number {
     const id = this.#nextId++;
-    (this.child.stdin as Writable).write(`${JSON.stringify({ id, ...request })}\n`);
+    this.say({ id, ...request });
     return id;
+  }
+
+  /** Sends a line as it is. */
+  say(message: object): void {
+    (this.child.stdin as Writable).write(`${JSON.stringify(message)}\n`);
   }
 
   /** Rows of each group of a file. */

@@ -77,6 +77,12 @@ const environment: readonly KeyedOption[] = [
     keys: ['data.load_timeout'],
     parse: anyNumber,
   },
+  {
+    flags: '--retry-budget <seconds>',
+    description: 'how long to wait for a source that fails before giving up (default: 1800)',
+    keys: ['data.retry_budget'],
+    parse: anyNumber,
+  },
 ];
 
 /** Options of `train`; each has its keys. */

@@ -13,6 +13,7 @@ import {
   StopSignals,
   trainTokenizer,
 } from '../run/index.js';
+import type { SetupEvent } from '../run/index.js';
 import { addOptions, addOutputOptions, collect, tokenizerDataOptions, wholeNumber } from './options.js';
 import { ignoreClosedPipes, Output } from './output.js';
 import type { OutputOptions } from './output.js';
@@ -33,6 +34,7 @@ interface TokenizerFlags extends OutputOptions {
   output?: string;
   python?: string;
   loadTimeout?: number;
+  retryBudget?: number;
 }
 
 /** What a tokenizer was trained from: repeated with the same, the command has nothing left to do. */
@@ -131,6 +133,10 @@ async function train(
       return 0;
     }
     const { people } = output;
+    const tell = (event: SetupEvent) => {
+      people.setup(event);
+      output.event(event.type === 'tokenizer' ? { ...event, type: 'progress' } : event);
+    };
     const binding = native();
     people.say(`opening ${origin.dataset}`);
     const corpus = openCorpus(
@@ -139,8 +145,9 @@ async function train(
         batch_size: flags.batchSize ?? 1000,
         python: flags.python ?? null,
         load_timeout: flags.loadTimeout ?? 120,
+        retry_budget: flags.retryBudget ?? 1800,
       },
-      { signal: signals.signal, notice: (message) => people.warn(message) },
+      { signal: signals.signal, notice: (notice) => tell({ type: 'source', ...notice }) },
     );
     try {
       const source = await corpus.open();
@@ -161,8 +168,7 @@ async function train(
         signal: signals.signal,
         onProgress: (event) => {
           last = event;
-          people.setup(event);
-          output.event({ ...event, type: 'progress' });
+          tell(event);
         },
       });
       await saveTokenizer(tokenizer, directory, { [ORIGIN_FILE]: { ...origin, revision: ready.revision } });

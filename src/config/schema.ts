@@ -99,6 +99,11 @@ const data = z.strictObject({
   threads: threads().default('auto').describe('Threads that tokenize.'),
   python: z.string().min(1).nullable().default(null).describe('Python that streams; null: found by itself.'),
   load_timeout: above0().default(120).describe('Seconds that opening the dataset may take.'),
+  retry_budget: z
+    .number()
+    .min(0)
+    .default(1800)
+    .describe('Seconds without progress after which a source that fails is given up.'),
 });
 
 const training = z.strictObject({

@@ -15,7 +15,8 @@ import {
 } from './corpus.js';
 import type { ReadyMessage } from './messages.js';
 import { findPython } from './python.js';
-import { type SourceEvent, Streamer } from './streamer.js';
+import type { SourceEvent } from './notices.js';
+import { defaultRetryBudget, Streamer } from './streamer.js';
 import { templateHint, templateProblem } from './template.js';
 
 /** Options of {@link HuggingFaceStreamingCorpus}. */
@@ -44,6 +45,8 @@ export interface HuggingFaceCorpusOptions {
   env?: NodeJS.ProcessEnv | undefined;
   /** Seconds until the dataset must be open; default: 120. */
   loadTimeout?: number | undefined;
+  /** Seconds without progress after which a hub that fails is given up; default: 1800. */
+  retryBudget?: number | undefined;
   /** Told about loading, restarts and whatever else happens to the source. */
   onEvent?: ((event: SourceEvent) => void) | undefined;
 }
@@ -117,6 +120,8 @@ export class HuggingFaceStreamingCorpus implements StreamingCorpus {
     }
     const timeout = options.loadTimeout ?? defaults.loadTimeout;
     if (!(timeout > 0)) throw usage(`loadTimeout is ${timeout}`, 'give a number of seconds above 0');
+    const { retryBudget: budget = defaultRetryBudget } = options;
+    if (!(budget >= 0)) throw usage(`retryBudget is ${budget}`, 'give a number of seconds, 0 or more');
   }
 
   /** Every document in file order, null and empty ones left out. */
@@ -197,6 +202,7 @@ export class HuggingFaceStreamingCorpus implements StreamingCorpus {
       loadTimeout,
       onEvent,
       python,
+      retryBudget,
       revision,
       signal,
       split,
@@ -220,6 +226,7 @@ export class HuggingFaceStreamingCorpus implements StreamingCorpus {
       python: found.path,
       env,
       loadTimeout: (loadTimeout ?? defaults.loadTimeout) * 1000,
+      ...(retryBudget === undefined ? {} : { retryBudget }),
       ...(onEvent ? { onEvent } : {}),
     });
     this.#running = { streamer, link };

@@ -11,4 +11,4 @@ export {
 export { type ProcessCorpusOptions, ProcessStreamingCorpus } from './process.js';
 export type { ProgressEvent } from './program-runs.js';
 export { findPython, type Python, type PythonSearch } from './python.js';
-export type { SourceEvent } from './streamer.js';
+export { type SourceEvent, sourceInWords } from './notices.js';

@@ -40,16 +40,28 @@ export interface HeartbeatMessage {
   kind: 'heartbeat';
   /** Unix seconds. */
   time: number;
+  /** Requests that are not answered yet. */
+  waiting?: number;
+  /** Bytes read so far: they grow while something is done. */
+  fetched?: number;
 }
 
-/** The process gives up. */
+/** A request failed, or the process gives up. */
 export interface ErrorMessage {
   kind: 'error';
   code: string;
   message: string;
   hint: string;
-  /** Whether a new process may do better. */
+  /** The message in a few words. */
+  cause?: string;
+  /** Whether asking again, or a new process, may do better. */
   retryable: boolean;
+  /** How often in a row that is worth trying; null: as long as the budget lasts. */
+  attempts?: number | null;
+  /** Seconds that the source asks to wait; null where it does not say. */
+  retry_after?: number | null;
+  /** Whether the process lives on and waits to be told to try again. */
+  waits?: boolean;
   /** Class of the Python exception. */
   class: string;
   /** Request that failed; null while loading. */

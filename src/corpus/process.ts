@@ -14,7 +14,7 @@ import {
 } from './corpus.js';
 import type { ReadyMessage } from './messages.js';
 import { type ProgressEvent, ProgramRuns } from './program-runs.js';
-import type { SourceEvent } from './streamer.js';
+import type { SourceEvent } from './notices.js';
 
 /** Options of {@link ProcessStreamingCorpus}. */
 export interface ProcessCorpusOptions {

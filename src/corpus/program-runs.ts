@@ -3,7 +3,7 @@ import { CandlewickError, errorFor } from '../errors.js';
 import type { NativeLineLink } from '../native/binding.js';
 import { Program } from './program.js';
 import type { Exit } from './streamer-process.js';
-import type { SourceEvent } from './streamer.js';
+import type { SourceEvent } from './notices.js';
 
 /** A program says how far it is: `{"progress":N}` on its standard error. */
 export interface ProgressEvent {

@@ -4,7 +4,15 @@ import { fileURLToPath } from 'node:url';
 import { CandlewickError, errorFor } from '../errors.js';
 import type { NativeLink } from '../native/binding.js';
 import { AnswerCounter } from './frames.js';
-import { type ControlMessage, type ErrorMessage, parseMessages, type ReadyMessage } from './messages.js';
+import {
+  type ControlMessage,
+  type ErrorMessage,
+  type HeartbeatMessage,
+  parseMessages,
+  type ReadyMessage,
+} from './messages.js';
+import { type SourceEvent, triedInWords } from './notices.js';
+import { type Failure, isGivenUp, RetryPolicy } from './retry.js';
 import { type Exit, StreamerProcess } from './streamer-process.js';
 
 /** What to stream. */
@@ -20,13 +28,6 @@ export interface StreamerSource {
   batchSize: number;
 }
 
-/** Something that happened to the source, for progress displays and logs. */
-export type SourceEvent =
-  | { type: 'loading'; phase: string; seconds: number }
-  | { type: 'ready'; seconds: number }
-  | { type: 'notice'; message: string }
-  | { type: 'restart'; attempt: number; code: string; message: string };
-
 /** How to run it. */
 export interface StreamerOptions {
   source: StreamerSource;
@@ -39,13 +40,24 @@ export interface StreamerOptions {
   silence?: number;
   /** Seconds between its heartbeats. */
   heartbeat?: number;
-  /** Milliseconds before the first new start; doubled for each that follows. */
-  restartDelay?: number;
+  /** Milliseconds with something to do and nothing done after which the process is taken for stuck. */
+  stuck?: number;
+  /** Milliseconds before the first new attempt, at most; doubled for each that follows, up to 120 times that. */
+  retryDelay?: number;
+  /** Seconds without progress after which a source that fails is given up. */
+  retryBudget?: number;
   onEvent?: (event: SourceEvent) => void;
 }
 
+/** Seconds for which a source that fails is asked again. */
+export const defaultRetryBudget = 1800;
+/** New starts in a row of a process that fails by itself. */
 const maxRestarts = 3;
+/** Failures in a row after which a new process, without this one's caches, is to try. */
+const attemptsOfOneProcess = 4;
 const watchEvery = 1_000;
+const budgetHint =
+  'the same command goes on later from what was saved; --retry-budget SECONDS sets how long to wait';
 const crashHint = 'what it wrote last is above; `npx candlewick setup` makes a fresh Python environment';
 
 /** `streamer.py`, beside this file in a checkout; the compiled package keeps it there too. */
@@ -73,19 +85,33 @@ export class Streamer {
   /** Requests by id that wait for the process to be ready; a later copy of a request replaces an earlier one. */
   readonly #held = new Map<number, string>();
   #answers = new AnswerCounter();
-  #restarts = 0;
+  readonly #retry: RetryPolicy;
+  /** Failures of this process since its last answer. */
+  #failures = 0;
+  /** What was last seen to be done, and when. */
+  #work = { done: '', time: 0 };
   #complaint: ErrorMessage | null = null;
   #lastHeard = 0;
   #startedAt = 0;
   #watch: NodeJS.Timeout | null = null;
   #loadTimer: NodeJS.Timeout | null = null;
-  #restartTimer: NodeJS.Timeout | null = null;
+  #retryTimer: NodeJS.Timeout | null = null;
+  #isWaitingToRetry = false;
   #failure: CandlewickError | null = null;
   #closing: Promise<void> | null = null;
 
   constructor(link: NativeLink, options: StreamerOptions) {
     const { onEvent, ...rest } = options;
-    this.#options = { silence: 30_000, heartbeat: 5, restartDelay: 500, ...rest };
+    this.#options = {
+      silence: 30_000,
+      heartbeat: 5,
+      stuck: 180_000,
+      retryDelay: 500,
+      retryBudget: defaultRetryBudget,
+      ...rest,
+    };
+    const { retryBudget: budget, retryDelay } = this.#options;
+    this.#retry = new RetryPolicy({ budget, base: retryDelay / 1000 });
     this.#onEvent = onEvent ?? (() => {});
     this.#link = link;
     this.#started = new Promise((resolve, reject) => {
@@ -153,6 +179,9 @@ export class Streamer {
     this.#complaint = null;
     this.#startedAt = performance.now();
     this.#answers = new AnswerCounter();
+    this.#failures = 0;
+    this.#isWaitingToRetry = false;
+    this.#work = { done: '', time: performance.now() };
     const running: StreamerProcess = new StreamerProcess(command, env, {
       data: (chunk) => {
         if (running === this.#process) this.#receive(chunk);
@@ -200,6 +229,7 @@ export class Streamer {
   #receive(chunk: Uint8Array): void {
     this.#lastHeard = performance.now();
     if (this.#ended) return;
+    const before = this.#answers.answers;
     this.#answers.push(chunk);
     let messages: ControlMessage[];
     try {
@@ -210,7 +240,14 @@ export class Streamer {
       this.#incident(errorFor('PROTOCOL_VIOLATION', message, hint, error));
       return;
     }
+    if (this.#answers.answers > before) this.#progress();
     for (const message of messages) this.#hear(message);
+  }
+
+  #progress(): void {
+    this.#failures = 0;
+    const took = this.#retry.progress();
+    if (took) this.#onEvent({ type: 'recovered', ...took });
   }
 
   #hear(message: ControlMessage): void {
@@ -218,8 +255,11 @@ export class Streamer {
       this.#onEvent({ type: 'loading', phase: message.phase, seconds: message.seconds });
     } else if (message.kind === 'progress') {
       this.#onEvent({ type: 'notice', message: message.message });
+    } else if (message.kind === 'heartbeat') {
+      this.#watchWork(message);
     } else if (message.kind === 'error') {
-      this.#complaint = message;
+      if (message.waits) this.#tryAgain(message);
+      else this.#complaint = message;
     } else if (message.kind === 'ready') {
       this.#becameReady(message);
     }
@@ -238,6 +278,8 @@ export class Streamer {
       );
       return;
     }
+    // Later processes have to bring more than that: what they were started for.
+    if (this.#ready === null) this.#progress();
     this.#ready ??= ready;
     this.#isReady = true;
     this.#releaseHeld();
@@ -251,8 +293,9 @@ export class Streamer {
     const complaint = this.#complaint;
     if (complaint) {
       const error = errorFor(complaint.code, complaint.message, complaint.hint);
-      if (complaint.retryable) this.#incident(error);
-      else this.fail(error);
+      if (!complaint.retryable) this.fail(error);
+      else if (isOurs(complaint.code)) this.#incident(error);
+      else this.#unavailable(error, failureOf(complaint), complaint.cause);
       return;
     }
     if (exit.error) {
@@ -270,46 +313,99 @@ export class Streamer {
     this.#incident(errorFor('STREAMER_CRASHED', withTail(`the streamer ${how}`, process.stderr), crashHint));
   }
 
-  /** Something went wrong that a new process may put right. */
+  /** The process failed by itself: a few new ones may put that right. */
   #incident(error: CandlewickError): void {
     if (this.#ended) return;
-    this.#clearTimers();
-    this.#isReady = false;
-    if (this.#answers.answers > 0) this.#restarts = 0;
-    const dead = this.#process;
-    this.#process = null;
-    dead?.kill();
-    // A source that never was there does not come back by asking again.
-    if (this.#ready === null || this.#restarts >= maxRestarts) {
+    const decision = this.#retry.failed({ kind: 'process', attempts: maxRestarts, retryAfter: null });
+    if (isGivenUp(decision)) {
       this.fail(error);
       return;
     }
-    this.#restarts++;
-    this.#onEvent({
-      type: 'restart',
-      attempt: this.#restarts,
-      code: error.code,
-      message: firstLine(error.message),
-    });
-    const delay = this.#options.restartDelay * 2 ** (this.#restarts - 1);
-    this.#restartTimer = setTimeout(() => {
+    const { attempt, delay } = decision;
+    this.#onEvent({ type: 'restart', attempt, code: error.code, message: firstLine(error.message) });
+    this.#startAgain(delay);
+  }
+
+  /** The source failed, and the process waits to be told to ask it again. */
+  #tryAgain(complaint: ErrorMessage): void {
+    const error = errorFor(complaint.code, complaint.message, complaint.hint);
+    const delay = this.#decide(error, failureOf(complaint), complaint.cause);
+    if (delay === null) return;
+    if (++this.#failures >= attemptsOfOneProcess) {
+      this.#startAgain(delay);
+      return;
+    }
+    const waiting = this.#process;
+    this.#isWaitingToRetry = true;
+    this.#retryTimer = setTimeout(() => {
+      this.#isWaitingToRetry = false;
+      this.#work = { done: '', time: performance.now() };
+      waiting?.write(`${JSON.stringify({ op: 'retry', id: complaint.id })}\n`);
+    }, delay * 1000);
+  }
+
+  /** The source failed and the process is gone, or of no more use. */
+  #unavailable(error: CandlewickError, failure: Failure, cause?: string): void {
+    const delay = this.#decide(error, failure, cause);
+    if (delay !== null) this.#startAgain(delay);
+  }
+
+  /** Seconds until a source that failed is asked again; null where it is given up. */
+  #decide(error: CandlewickError, failure: Failure, cause = firstLine(error.message)): number | null {
+    if (this.#ended) return null;
+    const decision = this.#retry.failed(failure);
+    if (!isGivenUp(decision)) {
+      this.#onEvent({ type: 'retry', cause, ...decision });
+      return decision.delay;
+    }
+    const { code, hint, message } = error;
+    const tried = `${message}; ${triedInWords(decision, failure.retryAfter)}`;
+    this.fail(errorFor(code, tried, decision.reason === 'attempts' ? hint : `${hint}; ${budgetHint}`));
+    return null;
+  }
+
+  #startAgain(delay: number): void {
+    this.#clearTimers();
+    this.#isReady = false;
+    const dead = this.#process;
+    this.#process = null;
+    dead?.kill();
+    this.#retryTimer = setTimeout(() => {
       if (this.#ended) return;
       this.#spawn();
       // Before the new process has sent anything: the link forgets half a frame and queues its requests again.
       this.#link.restart();
-    }, delay);
+    }, delay * 1000);
   }
 
   #loadingTooLong(milliseconds: number): void {
     const seconds = milliseconds / 1000;
     const tail = this.#process?.stderr ?? [];
-    this.fail(
-      errorFor(
-        'STREAMER_TIMEOUT',
-        withTail(`${this.#options.source.dataset} was not open after ${seconds} s`, tail),
-        'check the network, or allow more time with --load-timeout SECONDS',
-      ),
+    const error = errorFor(
+      'STREAMER_TIMEOUT',
+      withTail(`${this.#options.source.dataset} was not open after ${seconds} s`, tail),
+      'check the network, or allow more time with --load-timeout SECONDS',
     );
+    // It has been open before, so that it is not the dataset that takes so long.
+    if (this.#ready) this.#unavailable(error, { kind: 'loading', attempts: null, retryAfter: null });
+    else this.fail(error);
+  }
+
+  /** Takes a process for stuck that lives, has something to do, and does nothing. */
+  #watchWork({ fetched = 0, waiting = 0 }: HeartbeatMessage): void {
+    const now = performance.now();
+    const done = `${fetched} ${this.#answers.answers}`;
+    const isIdle = waiting === 0 || this.#isWaitingToRetry || !this.#isReady;
+    if (isIdle || done !== this.#work.done) this.#work = { done, time: now };
+    const seconds = (now - this.#work.time) / 1000;
+    if (seconds * 1000 < this.#options.stuck) return;
+    const error = errorFor(
+      'SOURCE_UNAVAILABLE',
+      `${this.#options.source.dataset}: nothing came for ${Math.round(seconds)} s`,
+      'check the network',
+    );
+    const failure = { kind: 'stuck', attempts: null, retryAfter: null };
+    this.#unavailable(error, failure, `nothing came for ${Math.round(seconds)} s`);
   }
 
   /** Takes a process that sends nothing, not even heartbeats, for dead. */
@@ -336,8 +432,18 @@ export class Streamer {
   #clearTimers(): void {
     if (this.#watch) clearInterval(this.#watch);
     if (this.#loadTimer) clearTimeout(this.#loadTimer);
-    if (this.#restartTimer) clearTimeout(this.#restartTimer);
+    if (this.#retryTimer) clearTimeout(this.#retryTimer);
   }
+}
+
+/** Failures that are not the source's, and that waiting does not cure. */
+function isOurs(code: string): boolean {
+  return code === 'STREAMER_CRASHED' || code === 'PROTOCOL_VIOLATION';
+}
+
+function failureOf({ attempts = null, code, retry_after: retryAfter = null }: ErrorMessage): Failure {
+  // A count of attempts is for one kind of failure only.
+  return { kind: attempts === null ? code : `${code} ${attempts}`, attempts, retryAfter };
 }
 
 function requestId(line: string): number {

@@ -21,7 +21,7 @@ import {
   startOf,
 } from './resume.js';
 import type { Resumed, StreamIdentity } from './resume.js';
-import type { OpenCorpus, OpenSource, SourceReady } from './source.js';
+import type { OpenCorpus, OpenSource, SourceNotice, SourceReady } from './source.js';
 import { byteTokenizer, holdsTokenizer, saveTokenizer, trainTokenizer } from './tokenizer.js';
 import type { Opened, RunPlan, TrainerOptions, TrainerParts } from './trainer.js';
 
@@ -35,7 +35,7 @@ export class Builder {
   readonly #setup = new AbortController();
   /** Held-out documents are read twice where a tokenizer is trained between. */
   #hasHeldOut = false;
-  #notice: (message: string) => void = (message) => this.#warn(message);
+  #notice = (notice: SourceNotice): void => this.#options.onSetup?.({ type: 'source', ...notice });
 
   constructor(options: TrainerOptions, parts: TrainerParts, opened: Opened) {
     this.#options = options;
@@ -103,7 +103,7 @@ export class Builder {
       heldOut,
       start,
     });
-    this.#notice = (message) => loop.notice(message);
+    this.#notice = (notice) => loop.notice(notice);
     const stop = () => loop.stop();
     this.#options.signal?.addEventListener('abort', stop, { once: true });
     this.#opened.add(() => this.#options.signal?.removeEventListener('abort', stop));
@@ -183,7 +183,7 @@ export class Builder {
 
   async #openSource(config: ResolvedConfig): Promise<OpenSource> {
     this.#phase('data', `opening ${config.data.dataset}`);
-    const hooks = { signal: this.#setup.signal, notice: (message: string) => this.#notice(message) };
+    const hooks = { signal: this.#setup.signal, notice: (notice: SourceNotice) => this.#notice(notice) };
     const corpus = this.#options.corpus ?? this.#openCorpus(config.data, hooks);
     if (this.#options.corpus === undefined) this.#opened.add(() => corpus.close());
     const source = await corpus.open();

@@ -1,11 +1,12 @@
 import type { EvalRow, StepRow } from './metrics.js';
+import type { SourceNotice } from './source.js';
 
 /** What a run tells while it runs. */
 export type TrainerEvent =
   | ({ type: 'step' } & StepRow)
   | ({ type: 'eval' } & EvalRow & { unigram_bits_per_byte: number; gzip_bits_per_byte: number })
   | { type: 'checkpoint'; step: number; path: string; seconds: number }
-  | { type: 'source'; message: string }
+  | ({ type: 'source' } & Partial<SourceNotice> & { message: string })
   | DoneEvent;
 
 /** The last event of a run. */
@@ -34,6 +35,7 @@ export type SetupEvent =
       limit: number | null;
       seconds: number;
     }
+  | ({ type: 'source' } & SourceNotice)
   | { type: 'warning'; message: string };
 
 /** An event of the native trainer, as it comes over; `notice` is put among them by the source's supervisor. */
@@ -55,5 +57,5 @@ export type NativeEvent =
   | { type: 'eval'; step: number; nats: number; targets: number }
   | { type: 'saved'; dir: string; step: number; state: unknown }
   | { type: 'waiting'; seconds: number }
-  | { type: 'notice'; message: string }
+  | ({ type: 'notice' } & SourceNotice)
   | { type: 'error'; code: string; message: string; hint: string };

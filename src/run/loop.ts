@@ -8,6 +8,7 @@ import type { DoneEvent, NativeEvent, TrainerEvent } from './events.js';
 import type { HeldOut } from './held-out.js';
 import { isAtLimit, isDue, nextPause } from './limits.js';
 import type { MetricsFile, StepRow } from './metrics.js';
+import type { SourceNotice } from './source.js';
 import type { LoopStart, StreamIdentity, StreamState, TrainerState } from './resume.js';
 
 export interface LoopParts {
@@ -67,8 +68,8 @@ export class TrainingLoop {
   }
 
   /** Something about the source that people should know; comes out as a `source` event. */
-  notice(message: string): void {
-    this.#queue.push({ type: 'notice', message });
+  notice(notice: SourceNotice): void {
+    this.#queue.push({ type: 'notice', ...notice });
     this.#wake?.();
   }
 
@@ -133,7 +134,7 @@ export class TrainingLoop {
       for (;;) {
         const event = await this.#next();
         if (event.type === 'step') yield this.#step(event);
-        else if (event.type === 'notice') yield { type: 'source', message: event.message };
+        else if (event.type === 'notice') yield { ...event, type: 'source' };
         else if (event.type === 'waiting') {
           yield { type: 'source', message: `waiting for data since ${Math.round(event.seconds)} s` };
         } else if (event.type === 'paused') {

@@ -1,4 +1,4 @@
-import { HuggingFaceStreamingCorpus } from '../corpus/index.js';
+import { HuggingFaceStreamingCorpus, sourceInWords } from '../corpus/index.js';
 import { native } from '../native/index.js';
 import type { SourceConfig, SourceHooks, TrainableCorpus } from './source.js';
 import type { TrainerParts } from './trainer.js';
@@ -19,14 +19,13 @@ export function openCorpus(data: SourceConfig, hooks: SourceHooks): TrainableCor
     revision: data.revision,
     python: data.python ?? undefined,
     loadTimeout: data.load_timeout,
+    retryBudget: data.retry_budget,
     signal: hooks.signal,
     onEvent: (event) => {
-      if (event.type === 'notice') hooks.notice?.(event.message);
-      if (event.type === 'restart') {
-        hooks.notice?.(
-          `the streamer is started again (attempt ${event.attempt}): ${event.code}: ${event.message}`,
-        );
-      }
+      const message = sourceInWords(event);
+      if (message === null || event.type === 'loading' || event.type === 'ready') return;
+      const { type: kind, ...details } = event;
+      hooks.notice?.({ ...details, kind, message });
     },
   });
 }

@@ -1,6 +1,7 @@
 import type { ResolvedConfig } from '../config/index.js';
 import type { SetupEvent, TrainerEvent } from './events.js';
 import { progressOf } from './limits.js';
+import type { SourceNotice } from './source.js';
 
 /** Where people's text goes: a terminal, a pipe or a file. */
 export interface Screen {
@@ -8,6 +9,9 @@ export interface Screen {
   isTTY?: boolean | undefined;
   columns?: number | undefined;
 }
+
+/** Between two lines about a source that is waited for, where lines stay. */
+const WAIT_EVERY_MS = 30_000;
 
 /** Seconds over which samples/s is shown: documents are long beside steps, and most steps end none. */
 const RECENT_SECONDS = 20;
@@ -25,6 +29,8 @@ export class Progress {
   readonly #colour: boolean;
   #lineIsOpen = false;
   #lastReport = 0;
+  #isWaiting = false;
+  #lastWait = 0;
   readonly #recent: { time: number; documents: number }[] = [];
   #pace: { progress: number; time: number; perSecond: number | null } | null = null;
 
@@ -49,6 +55,7 @@ export class Progress {
 
   setup(event: SetupEvent): void {
     if (event.type === 'warning') this.warn(event.message);
+    else if (event.type === 'source') this.#source(event);
     else if (event.type === 'phase') this.say(event.message);
     else this.#update(tokenizerLine(event), 5_000);
   }
@@ -74,11 +81,23 @@ export class Progress {
         this.say(`${this.#paint('32', 'saved')} ${event.path} in ${duration(event.seconds)}`);
         return;
       case 'source':
-        this.say(event.message);
+        this.#source(event);
         return;
       case 'done':
         this.close();
     }
+  }
+
+  /** What a source is waited for is one line that changes; elsewhere than on a terminal there is one now and then. */
+  #source({ kind, message }: Partial<SourceNotice> & { message: string }): void {
+    if (kind === 'notice' || kind === 'restart') this.warn(message);
+    else if (kind !== 'retry') this.say(message);
+    else if (this.#screen.isTTY === true) this.#update(message, 0);
+    else if (!this.#isWaiting || Date.now() - this.#lastWait >= WAIT_EVERY_MS) {
+      this.#lastWait = Date.now();
+      this.say(message);
+    }
+    this.#isWaiting = kind === 'retry';
   }
 
   /** Leaves the terminal at the start of a line. */

@@ -131,6 +131,7 @@ const free = [
   'data.threads',
   'data.python',
   'data.load_timeout',
+  'data.retry_budget',
   'training.max_steps',
   'training.max_tokens',
   'training.device',

@@ -50,13 +50,33 @@ export type SourceConfig = Pick<
   | 'batch_size'
   | 'python'
   | 'load_timeout'
+  | 'retry_budget'
 >;
 
 /** Makes the corpus that a configuration names. */
 export type OpenCorpus = (data: SourceConfig, hooks: SourceHooks) => TrainableCorpus;
 
+/** Something about a source: for people, and for programs what there is besides. */
+export interface SourceNotice {
+  message: string;
+  /** `retry` while it fails and is asked again, `recovered` at the end of that, `restart`, or `notice` for all else. */
+  kind: 'notice' | 'restart' | 'retry' | 'recovered';
+  attempt?: number;
+  attempts?: number;
+  /** Why it is asked again, in a few words. */
+  cause?: string;
+  /** Code of the error that a new process is started for. */
+  code?: string;
+  /** Seconds until it is asked again. */
+  delay?: number;
+  /** Seconds since it failed first. */
+  waited?: number;
+  /** Seconds after which it is given up. */
+  budget?: number;
+}
+
 /** How a source is stopped, and whom it tells what happens to it. */
 export interface SourceHooks {
   signal?: AbortSignal;
-  notice?: (message: string) => void;
+  notice?: (notice: SourceNotice) => void;
 }

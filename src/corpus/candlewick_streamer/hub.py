@@ -6,6 +6,7 @@ import socket
 
 from .failure import SourceFailure, unreachable
 from .local import local_files
+from .remote import hub_files
 from .source import DataFile, Source, format_of, split_missing, unreadable
 
 CONNECT_SECONDS = 10
@@ -81,25 +82,15 @@ def _total_rows(builder, split):
     return getattr(known, "num_examples", None) or None
 
 
-def _opener(location):
-    """Opens a file of the hub as a stream with ranges and retries."""
-    try:
-        from datasets.utils.file_utils import xopen
-    except ImportError:
-        import fsspec
-
-        return lambda: fsspec.open(location, "rb").open()
-    return lambda: xopen(location, "rb")
-
-
 def _hub_files(locations):
+    opener = hub_files(endpoint())
     files = []
     for location in sorted(set(locations)):
         kind, compression = format_of(location)
         # hf://datasets/owner/name@commit/path/in/repository
         match = re.fullmatch(r"hf://datasets/[^/@]+(?:/[^/@]+)?@[^/]+/(.+)", location)
         if kind is not None and match is not None:
-            files.append(DataFile(match[1], location, kind, compression, False, _opener(location)))
+            files.append(DataFile(match[1], location, kind, compression, False, opener(location)))
     return sorted(files, key=lambda file: file.path)
 
 

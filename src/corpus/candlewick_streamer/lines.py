@@ -3,7 +3,7 @@
 import json
 
 from .block import BytesBlock
-from .failure import SourceFailure
+from .failure import SourceFailure, corrupt, is_damage
 from .source import column_missing, column_not_text
 
 CHUNK_BYTES = 4 << 20
@@ -25,6 +25,34 @@ def _bad_json(path, row, error):
         f"{path}: row {row} is not JSON: {error}",
         "each line must be one JSON object, or the file one JSON array",
     )
+
+
+def place(file, stream):
+    """About where in a file the reading is; what is read ahead is counted, too."""
+    compressed = " of the compressed file" if file.compression else ""
+    return f"at or before byte {stream.stored.offset}{compressed}"
+
+
+def _located(blocks, file):
+    """Blocks, or a failure that says where in the file the damage is."""
+    stream = None
+    row = 0
+    try:
+        with file.open() as stream:
+            for block, changed in blocks(stream):
+                yield block, changed
+                row += block.rows
+    except SourceFailure as failure:
+        if failure.code != "SOURCE_CORRUPT" or stream is None:
+            raise
+        message = f"{failure.message} ({place(file, stream)})"
+        raise corrupt(message, failure.hint, remote=not file.local) from failure
+    except Exception as error:
+        if not is_damage(error) or stream is None:
+            raise
+        text = " ".join(str(error).split())[:300] or type(error).__name__
+        message = f"{file.path} cannot be read after row {row}, {place(file, stream)}: {text}"
+        raise corrupt(message, remote=not file.local) from error
 
 
 def _documents(records, text, path, row):
@@ -63,6 +91,10 @@ def _parse_chunk(chunk, text, path, row):
 
 def json_blocks(file, text):
     """Blocks of a file of JSON lines, or of one JSON array."""
+    return _located(lambda stream: _json_blocks(stream, file, text), file)
+
+
+def _json_blocks(stream, file, text):
     import pyarrow
     import pyarrow.json
 
@@ -71,25 +103,24 @@ def json_blocks(file, text):
         unexpected_field_behavior="ignore",
     )
     row = 0
-    with file.open() as stream:
-        if _is_array(stream):
-            yield _documents(_whole_array(stream, file.path), text, file.path, 0)
-            return
-        while chunk := stream.read(CHUNK_BYTES):
-            chunk += stream.readline()
-            if not chunk.strip():
-                continue
-            if row == 0 and chunk.startswith(BOM):
-                chunk = chunk[len(BOM) :]
-            read = pyarrow.json.ReadOptions(use_threads=False, block_size=len(chunk) + 1)
-            try:
-                table = pyarrow.json.read_json(pyarrow.BufferReader(chunk), read_options=read, parse_options=parse)
-                block, changed = text.block([table.column(name).combine_chunks() for name in text.names])
-            except (pyarrow.ArrowInvalid, OverflowError):
-                # Lone surrogates, a value of another type, damage: the slow way tells which.
-                block, changed = _parse_chunk(chunk, text, file.path, row)
-            row += block.rows
-            yield block, changed
+    if _is_array(stream):
+        yield _documents(_whole_array(stream, file.path), text, file.path, 0)
+        return
+    while chunk := stream.read(CHUNK_BYTES):
+        chunk += stream.readline()
+        if not chunk.strip():
+            continue
+        if row == 0 and chunk.startswith(BOM):
+            chunk = chunk[len(BOM) :]
+        read = pyarrow.json.ReadOptions(use_threads=False, block_size=len(chunk) + 1)
+        try:
+            table = pyarrow.json.read_json(pyarrow.BufferReader(chunk), read_options=read, parse_options=parse)
+            block, changed = text.block([table.column(name).combine_chunks() for name in text.names])
+        except (pyarrow.ArrowInvalid, OverflowError):
+            # Lone surrogates, a value of another type, damage: the slow way tells which.
+            block, changed = _parse_chunk(chunk, text, file.path, row)
+        row += block.rows
+        yield block, changed
 
 
 def _is_array(stream):
@@ -106,8 +137,11 @@ def _whole_array(stream, path):
 
 def text_blocks(file):
     """The one document of a plain text file; a file of no bytes has none."""
-    with file.open() as stream:
-        document = stream.read().removeprefix(BOM)
+    return _located(_text_blocks, file)
+
+
+def _text_blocks(stream):
+    document = stream.read().removeprefix(BOM)
     changed = 0
     try:
         document.decode("utf-8")

@@ -2,12 +2,12 @@
 
 `datasets` can be asked for single row groups through its builder (`ex_iterable.generate_tables_fn`), but that opens
 the file and parses its footer anew each time: 30 ms a group instead of 16 on a local file of 500 groups, and from the
-hub the 2.4 MB of that footer once more for every group. So a file stays open here, on the library's own streaming file
-with its retries; a row group then costs less than one request, and no private part of `datasets` is needed.
+hub the 2.4 MB of that footer once more for every group. So a file stays open here, on huggingface_hub's own file; a
+row group then costs less than one request, and no private part of `datasets` is needed.
 """
 
 from .block import is_text
-from .failure import SourceFailure
+from .failure import SourceFailure, chain, corrupt, is_damage
 from .source import column_missing, column_not_text
 
 DECODED_BYTES = 32 << 20
@@ -22,6 +22,7 @@ class ParquetGroups:
 
         self.path = file.path
         self.text = text
+        self._remote = not file.local
         if file.compression is not None:
             # Parquet needs to seek; a compressed stream cannot, so it is held in memory.
             handle = pyarrow.BufferReader(file.open().read())
@@ -29,7 +30,13 @@ class ParquetGroups:
             handle = pyarrow.OSFile(file.location, "rb")
         else:
             handle = file.open_raw()
-        self._file = pyarrow.parquet.ParquetFile(handle, pre_buffer=not file.local, page_checksum_verification=True)
+        try:
+            self._file = pyarrow.parquet.ParquetFile(
+                handle, pre_buffer=not file.local, page_checksum_verification=True
+            )
+        except Exception as error:
+            handle.close()
+            raise self._damage(error, "its footer") from error
         self.columns = self._file.schema_arrow.names
         metadata = self._file.metadata
         self.rows = metadata.num_rows
@@ -45,15 +52,36 @@ class ParquetGroups:
             if not is_text(kind):
                 raise column_not_text(dataset, name, kind, self.columns)
 
+    def _chunks(self, group):
+        """What the text of a row group is stored in."""
+        metadata = self._file.metadata.row_group(group)
+        chunks = [metadata.column(index) for index in range(metadata.num_columns)]
+        return [chunk for chunk in chunks if chunk.path_in_schema.partition(".")[0] in self.text.names]
+
     def _batch_rows(self, group):
         """How many rows to decode at a time, so that a group of any size takes little memory."""
-        metadata = self._file.metadata.row_group(group)
-        size = 0
-        for index in range(metadata.num_columns):
-            chunk = metadata.column(index)
-            if chunk.path_in_schema.partition(".")[0] in self.text.names:
-                size += chunk.total_uncompressed_size
-        return max(1, min(metadata.num_rows, DECODED_BYTES * metadata.num_rows // max(size, 1)))
+        rows = self.row_groups[group]
+        size = sum(chunk.total_uncompressed_size for chunk in self._chunks(group))
+        return max(1, min(rows, DECODED_BYTES * rows // max(size, 1)))
+
+    def _damage(self, error, place):
+        """The error itself, or what it says of the data with the place where they are."""
+        if not all(is_damage(link) for link in chain(error)):
+            return error
+        text = " ".join(str(error).split())[:300]
+        return corrupt(f"{self.path}: {place} cannot be read: {text}", remote=self._remote)
+
+    def _place(self, group):
+        """Where the text of a row group is in the file."""
+        starts, ends = [], []
+        for chunk in self._chunks(group):
+            offsets = [chunk.dictionary_page_offset, chunk.data_page_offset]
+            start = min(offset for offset in offsets if offset)
+            starts.append(start)
+            ends.append(start + chunk.total_compressed_size)
+        span = f", bytes {min(starts)} to {max(ends) - 1}" if starts else ""
+        columns = ", ".join(self.text.names)
+        return f"row group {group}{span} ({columns})"
 
     def row_count(self, group):
         """Rows of one group."""
@@ -68,17 +96,20 @@ class ParquetGroups:
         for name in self.text.names:
             if name not in self.columns:
                 raise column_missing(self.path, name, self.columns)
-        batches = self._file.iter_batches(
-            batch_size=self._batch_rows(group), row_groups=[group], columns=self.text.names, use_threads=False
-        )
-        for batch in batches:
-            if skip >= len(batch):
-                skip -= len(batch)
-                continue
-            if skip:
-                batch = batch.slice(skip)
-                skip = 0
-            yield self.text.block([batch.column(name) for name in self.text.names])
+        try:
+            batches = self._file.iter_batches(
+                batch_size=self._batch_rows(group), row_groups=[group], columns=self.text.names, use_threads=False
+            )
+            for batch in batches:
+                if skip >= len(batch):
+                    skip -= len(batch)
+                    continue
+                if skip:
+                    batch = batch.slice(skip)
+                    skip = 0
+                yield self.text.block([batch.column(name) for name in self.text.names])
+        except Exception as error:
+            raise self._damage(error, self._place(group)) from error
 
     def all_blocks(self):
         """Blocks of the whole file in order."""

@@ -3,7 +3,7 @@
 import threading
 from collections import OrderedDict
 
-from .failure import SourceFailure
+from .failure import SourceFailure, corrupt
 from .lines import json_blocks, text_blocks
 from .parquet import ParquetGroups
 
@@ -95,6 +95,8 @@ class Readers:
 
     def _give_back(self, number, reader):
         with self._lock:
+            if (other := self._open.pop(number, None)) is not None:
+                other.close()
             self._open[number] = reader
             surplus = [self._open.popitem(last=False)[1] for _ in range(len(self._open) - OPEN_FILES)]
         for old in surplus:
@@ -116,12 +118,24 @@ class Readers:
         """Answers of one read: (fields of the frame, binary), the last of them closing the group or the turn."""
         self._file(number)
         if self._source.row_groups:
-            yield from self._read_group(number, group, row, rows)
+            reader = self._groups(number)
+            answers = self._read_group(reader, number, group, row, rows)
         else:
-            yield from self._read_turn(number, group, row, rows)
+            first = group * TURN_ROWS + row
+            reader = self._borrow(number, lambda reader: reader.position <= first)
+            if reader is None:
+                reader = TurnReader(self._blocks(self._file(number)))
+            answers = self._read_turn(reader, first, row, rows)
+        try:
+            changed = yield from answers
+        except BaseException:
+            # What it holds may be damaged: the next attempt reads anew.
+            reader.close()
+            raise
+        self._give_back(number, reader)
+        self._tell_changed(number, changed)
 
-    def _read_group(self, number, group, row, rows):
-        reader = self._groups(number)
+    def _read_group(self, reader, number, group, row, rows):
         total = reader.row_count(group)
         stop = total if rows is None else min(total, row + rows)
         at = row
@@ -140,19 +154,14 @@ class Readers:
         if at == row:
             yield {"row": row, "rows": 0, "end": at >= total, "eof": False}, [bytes(4)]
         elif at < stop:
-            raise SourceFailure(
-                "SOURCE_CORRUPT",
+            raise corrupt(
                 f"{reader.path}: row group {group} has {at} rows, its footer says {total}",
                 "the file is damaged",
+                remote=not self._file(number).local,
             )
-        self._give_back(number, reader)
-        self._tell_changed(number, changed)
+        return changed
 
-    def _read_turn(self, number, turn, row, rows):
-        first = turn * TURN_ROWS + row
-        reader = self._borrow(number, lambda reader: reader.position <= first)
-        if reader is None:
-            reader = TurnReader(self._blocks(self._file(number)))
+    def _read_turn(self, reader, first, row, rows):
         reader.skip_to(first)
         left = TURN_ROWS - row if rows is None else min(TURN_ROWS - row, rows)
         at = row
@@ -166,8 +175,7 @@ class Readers:
             at += count
             frame = {"row": at - count, "rows": count, "end": at >= TURN_ROWS or not more, "eof": not more}
             yield frame, binary
-        self._tell_changed(number, reader.changed)
-        self._give_back(number, reader)
+        return reader.changed
 
     def _tell_changed(self, number, changed):
         if changed and number not in self._noticed:

@@ -16,6 +16,7 @@ from .hub import check_reachable, endpoint, find_in_layout, find_on_hub
 from .local import find_directory, find_file, has_configs, looks_like_path, missing
 from .look import look_into
 from .readers import Readers
+from .remote import METER, set_timeouts, stop_library_retries
 from .source import versions
 from .text import text_of
 
@@ -61,9 +62,27 @@ class Request:
         self.done = threading.Event()
         self.answers = queue.Queue(maxsize=WAITING_FRAMES)
 
+    def sent(self, rows):
+        """That many rows have been written: what is left of the request begins behind them."""
+        if self.message.get("op") == "read" and rows:
+            row, left = self.message.get("row", 0), self.message.get("rows")
+            rest = None if left is None else left - rows
+            self.message = {**self.message, "row": row + rows, "rows": rest}
+
+
+class Failed:
+    """A request that failed, and when."""
+
+    def __init__(self, error):
+        self.error = error
+        self.time = time.monotonic()
+
 
 class Streamer:
     """The process: threads for heartbeats, stdin and decoding; the main thread writes answers in order."""
+
+    #: Whether somebody decides about failures, and tells this process to try again.
+    supervised = True
 
     def __init__(self, options, started):
         self.options = options
@@ -72,7 +91,12 @@ class Streamer:
         self.ordered = queue.Queue()
         self.waiting = queue.Queue()
         self.latest_on_file = {}
+        self.retries = queue.Queue()
+        self.retried = self.started
         self.rows_sent = 0
+        #: Requests that have come, and that have been answered.
+        self.accepted = 0
+        self.answered = 0
 
     def start_thread(self, work):
         """Runs `work` beside the main thread."""
@@ -86,7 +110,8 @@ class Streamer:
         """Heartbeats, whatever else is going on."""
         while True:
             time.sleep(self.options.heartbeat)
-            self.writer.write("heartbeat", {"time": time.time()})
+            waiting = self.accepted - self.answered
+            self.writer.write("heartbeat", {"time": time.time(), "waiting": waiting, "fetched": METER.bytes})
 
     def listen(self):
         """Takes requests from stdin; its end ends the process."""
@@ -102,6 +127,10 @@ class Streamer:
             file = message.get("file")
         except (ValueError, AttributeError):
             message, file = {"op": "not JSON"}, None
+        if message.get("op") == "retry":
+            self.retries.put(message.get("id"))
+            return
+        self.accepted += 1
         request = Request(message, self.latest_on_file.get(file))
         if file is not None:
             self.latest_on_file[file] = request
@@ -128,6 +157,8 @@ class Streamer:
             check_reachable(name)
         self.loading("imports")
         import_libraries()
+        if self.supervised:
+            stop_library_retries()
         self.loading("dataset")
         if not is_directory:
             return find_on_hub(name, options.config_name, options.split, options.revision)
@@ -165,15 +196,13 @@ class Streamer:
             if request.before is not None:
                 request.before.done.wait()
                 request.before = None
-            message = request.message
-            where = self.options.dataset
             try:
-                if isinstance(message.get("file"), int) and 0 <= message["file"] < len(self.source.files):
-                    where = f"{where}: {self.readers.name(message['file'])}"
-                for answer in self.answer(message):
+                for answer in self.answer(request.message):
                     request.answers.put(answer)
             except BaseException as error:
-                request.answers.put((error, where, None))
+                # Those behind it on the same file wait until it has been tried again.
+                request.answers.put(Failed(error))
+                continue
             request.answers.put(None)
             request.done.set()
 
@@ -199,29 +228,73 @@ class Streamer:
             if request.message.get("op") == "close":
                 self.writer.write("done", {"total": self.rows_sent})
                 os._exit(0)
-            while (answer := request.answers.get()) is not None:
-                kind, message, binary = answer
-                if isinstance(kind, BaseException):
-                    self.fail(kind, message, request.message.get("id"))
-                self.writer.write(kind, message, binary)
-                self.rows_sent += message.get("rows", 0)
+            failed = self.pass_on(request, iter(request.answers.get, None))
+            while failed is not None:
+                # What failed before the last retry did so for the reason that is over.
+                if failed.time >= self.retried:
+                    self.report(failed.error, self.where(request), request.message.get("id"))
+                failed = self.pass_on(request, self.again(request))
+            request.done.set()
+            self.answered += 1
 
-    def fail(self, error, where, request=None):
-        """Tells what went wrong, and ends the process: a fresh one starts from a clean state."""
-        failure = classify(error, where, endpoint())
-        if not isinstance(error, SourceFailure):
-            traceback.print_exception(error, file=sys.stderr)
+    def pass_on(self, request, answers):
+        """Writes answers; returns the failure that ended them, or None."""
+        for answer in answers:
+            if isinstance(answer, Failed):
+                return answer
+            kind, message, binary = answer
+            self.writer.write(kind, message, binary)
+            rows = message.get("rows", 0)
+            self.rows_sent += rows
+            request.sent(rows)
+        return None
+
+    def again(self, request):
+        """Answers of a request that failed, from the first row that was not written."""
+        try:
+            yield from self.answer(request.message)
+        except BaseException as error:
+            yield Failed(error)
+
+    def where(self, request):
+        """What to call the file of a request."""
+        file = request.message.get("file")
+        name = self.readers.name(file) if isinstance(file, int) and 0 <= file < len(self.source.files) else None
+        return self.options.dataset if name is None else f"{self.options.dataset}: {name}"
+
+    def report(self, error, where, request):
+        """Tells what went wrong. Returns when it is to be tried again, or ends the process."""
+        failure = classify(error, where, endpoint(), reading=True)
+        if not failure.retryable or failure.code == "STREAMER_CRASHED":
+            self.fail(error, failure, request)
+        self.complain(failure, request, waits=True)
+        while self.retries.get() != request:
+            pass
+        self.retried = time.monotonic()
+
+    def complain(self, failure, request, waits):
+        """Writes an error frame; `waits`: the process goes on when it is told to try again."""
         self.writer.write(
             "error",
             {
                 "code": failure.code,
                 "message": failure.message,
                 "hint": failure.hint,
+                "cause": failure.cause,
                 "retryable": failure.retryable,
+                "retry_after": failure.retry_after,
+                "attempts": failure.attempts,
+                "waits": waits,
                 "class": failure.python_class,
                 "id": request,
             },
         )
+
+    def fail(self, error, failure, request=None):
+        """Tells what went wrong, and ends the process."""
+        if not isinstance(error, SourceFailure):
+            traceback.print_exception(error, file=sys.stderr)
+        self.complain(failure, request, waits=False)
         sys.stderr.flush()
         os._exit(1)
 
@@ -239,7 +312,7 @@ class Streamer:
             self.readers = Readers(self.source, text, self.options.batch_size, self.notice)
             self.ready(self.source)
         except BaseException as error:
-            self.fail(error, self.options.dataset)
+            self.fail(error, classify(error, self.options.dataset, endpoint()))
         remote = any(not file.local for file in self.source.files)
         for _ in range(REMOTE_WORKERS if remote else LOCAL_WORKERS):
             self.start_thread(self.work)
@@ -251,6 +324,7 @@ def import_libraries():
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    set_timeouts()
     for name in ("pyarrow", "huggingface_hub", "datasets"):
         try:
             __import__(name)

@@ -7,9 +7,12 @@ from importlib import metadata
 from collections.abc import Callable
 
 from .failure import SourceFailure, package_missing
+from .remote import Counted
 
 FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".ndjson": "json", ".txt": "text"}
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+#: Compressed bytes decompressed at a time.
+ZSTD_BYTES = 128 << 10
 READABLE = ".parquet, .jsonl, .json and .txt, each also .gz or .zst"
 
 
@@ -34,20 +37,71 @@ class DataFile:
     open_raw: Callable = field(repr=False)
 
     def open(self):
-        """A binary file over the decompressed content, read from the front."""
-        raw = self.open_raw()
+        """The decompressed content, read from the front."""
+        raw = Counted(self.open_raw())
+        return Content(self._decompressed(raw), raw)
+
+    def _decompressed(self, raw):
         if self.compression == "gzip":
             import gzip
 
-            return io.BufferedReader(gzip.GzipFile(fileobj=io.BufferedReader(raw, 1 << 20)), 1 << 20)
+            return gzip.GzipFile(fileobj=io.BufferedReader(raw, 1 << 20))
         if self.compression == "zstd":
             try:
                 import zstandard
             except ImportError:
                 raise package_missing("zstandard") from None
-            reader = zstandard.ZstdDecompressor().stream_reader(raw, read_size=1 << 20, read_across_frames=True)
-            return io.BufferedReader(reader, 1 << 20)
-        return io.BufferedReader(raw, 1 << 20)
+            return _ZstdContent(zstandard, raw)
+        return raw
+
+
+class _ZstdContent(io.RawIOBase):
+    """Zstandard frames, decompressed. The package's own reader takes a file that is cut short for a whole one."""
+
+    def __init__(self, zstandard, raw):
+        super().__init__()
+        self._decompressor = zstandard.ZstdDecompressor()
+        self._raw = raw
+        self._frame = None
+        self._input = b""
+        self._output = memoryview(b"")
+
+    def readable(self):
+        """True."""
+        return True
+
+    def readinto(self, buffer):
+        """As in io; EOFError in the middle of a frame."""
+        while not self._output:
+            if not self._input:
+                self._input = self._raw.read(ZSTD_BYTES)
+                if not self._input:
+                    if self._frame is not None:
+                        raise EOFError("the compressed data end in the middle of a frame")
+                    return 0
+            self._frame = self._frame or self._decompressor.decompressobj()
+            self._output = memoryview(self._frame.decompress(self._input))
+            self._input = b""
+            if self._frame.eof:
+                self._input = self._frame.unused_data
+                self._frame = None
+        count = min(len(buffer), len(self._output))
+        buffer[:count] = self._output[:count]
+        self._output = self._output[count:]
+        return count
+
+    def close(self):
+        """Closes the file below, too."""
+        self._raw.close()
+        super().close()
+
+
+class Content(io.BufferedReader):
+    """What is in a file, decompressed. `raw` is what is read, `stored` counts the bytes of the file itself."""
+
+    def __init__(self, raw, stored):
+        super().__init__(raw, 1 << 20)
+        self.stored = stored
 
 
 def open_local(path):

@@ -24,6 +24,8 @@ POSITION = "CANDLEWICK_POSITION"
 class Speaker(Streamer):
     """The process: finds a source as the streamer does, and writes all of it."""
 
+    supervised = False
+
     def __init__(self, options, started, stdout):
         super().__init__(options, started)
         self._out = os.fdopen(stdout, "wb", buffering=1 << 20)

@@ -8,7 +8,7 @@ use std::{
 };
 
 use candlewick_feed::{
-    Batch, Documents, Feed, FeedError, FeedOptions, LineLink, OrderKind,
+    Batch, Documents, Feed, FeedError, FeedOptions, HeldOutEnd, LineLink, OrderKind,
     lines::{Line, LineParser},
 };
 use proptest::prelude::*;
@@ -233,6 +233,12 @@ proptest! {
         let mut options = lines_options(&program, 1 + random.below(1500));
         options.epochs = Some(1 + random.below(3) as u64);
         let dataset = program.dataset();
+        let documents = dataset.in_file_order();
+        if let Some(held_out) = (documents.len() / 25).checked_sub(1) {
+            let (file, group, row) = documents[held_out].0;
+            let documents = held_out as u64 + 1;
+            options.sources[0].held_out = Some(HeldOutEnd { file, group, row, documents });
+        }
         let expected = run(&[&dataset], &options, &bytes_tokenizer(), usize::MAX);
         let (whole, _) = read_batches(&program, &options, usize::MAX);
         prop_assert_eq!(stream(&whole), stream(&expected));

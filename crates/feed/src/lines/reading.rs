@@ -1,4 +1,4 @@
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 use serde_json::json;
 
@@ -261,19 +261,17 @@ impl Reading {
             let held_back = u64::from(row + left == TURN_ROWS && here == left && !self.over);
             let Some(batch) = self.batches.front_mut().filter(|_| here > held_back) else {
                 if over {
-                    self.put(group, row, &TextBatch::default(), 0..0, None, true)?;
+                    put(&self.inbox, (group, row), &TextBatch::default(), 0..0, None, true)?;
                 }
                 self.requests[0] = Request { group, row, rows: left };
                 return Ok(over);
             };
             let most = left.min(here - held_back) as usize;
             let count = (batch.batch.rows() - batch.taken).min(most);
-            let (range, anchor) = (batch.taken..batch.taken + count, batch.anchor.clone());
-            batch.taken += count;
+            let range = batch.taken..batch.taken + count;
             let eof = over && count as u64 == here;
-            let texts = std::mem::take(&mut batch.batch);
-            self.put(group, row, &texts, range, anchor, eof)?;
-            self.batches[0].batch = texts;
+            put(&self.inbox, (group, row), &batch.batch, range, batch.anchor.clone(), eof)?;
+            batch.taken += count;
             (row, left) = (row + count as u64, left - count as u64);
             self.delivered += count as u64;
             if left == 0 || eof {
@@ -281,21 +279,20 @@ impl Reading {
             }
         }
     }
+}
 
-    fn put(
-        &self,
-        group: u32,
-        row: u64,
-        texts: &TextBatch,
-        range: std::ops::Range<usize>,
-        anchor: Option<Arc<Anchor>>,
-        eof: bool,
-    ) -> Result<(), FeedError> {
-        let rows = range.len();
-        let end = eof || row + rows as u64 == TURN_ROWS;
-        let gauge = self.inbox.gauge().clone();
-        let text = Text::new(texts.arrow(range.start, range.end), 0, rows, gauge)?;
-        self.inbox.put_rows(Rows { file: 0, group, row, end, eof, text, anchor });
-        Ok(())
-    }
+/// Hands rows of a batch to the reader as the rows at `place`: group and row.
+fn put(
+    inbox: &Inbox,
+    (group, row): (u32, u64),
+    texts: &TextBatch,
+    range: Range<usize>,
+    anchor: Option<Arc<Anchor>>,
+    eof: bool,
+) -> Result<(), FeedError> {
+    let rows = range.len();
+    let end = eof || row + rows as u64 == TURN_ROWS;
+    let text = Text::new(texts.arrow(range.start, range.end), 0, rows, inbox.gauge().clone())?;
+    inbox.put_rows(Rows { file: 0, group, row, end, eof, text, anchor });
+    Ok(())
 }

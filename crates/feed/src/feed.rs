@@ -1,5 +1,4 @@
 use std::{
-    collections::VecDeque,
     sync::{Arc, Mutex},
     thread::JoinHandle,
 };
@@ -12,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     BatchReader, FeedError, Gauge, HeldOutEnd, Input, OnExhausted, SourceState, StreamState,
-    document::Document,
+    documents::{self, Documents},
     encode::{dispatch, start_workers},
     link::Inbox,
     mix::Mix,
@@ -125,72 +124,28 @@ impl Stopper {
     }
 }
 
-/// The documents of a feed, in its order, without tokens.
-pub struct Documents {
-    windows: Receiver<Windows>,
-    ready: VecDeque<Document>,
-    left: Option<u64>,
-}
-
-impl Documents {
-    /// The next document, or none at the end.
-    ///
-    /// # Errors
-    /// Whatever made the source fail.
-    pub fn next_document(&mut self) -> Result<Option<Document>, FeedError> {
-        if self.left == Some(0) {
-            return Ok(None);
-        }
-        while self.ready.is_empty() {
-            match self.windows.recv().map_err(|_| FeedError::lost_thread())?? {
-                Some(window) => self.ready.extend(window.documents),
-                None => {
-                    self.left = Some(0);
-                    return Ok(None);
-                }
-            }
-        }
-        if let Some(left) = &mut self.left {
-            *left -= 1;
-        }
-        Ok(self.ready.pop_front())
-    }
-
-    /// Up to `max` documents, at least one unless the stream is over.
-    ///
-    /// # Errors
-    /// Whatever made the source fail.
-    pub fn take(&mut self, max: usize) -> Result<Vec<Document>, FeedError> {
-        let mut documents = Vec::new();
-        while documents.len() < max {
-            // What is there now is enough: waiting for more would hold back what can be used.
-            if !documents.is_empty() && self.ready.is_empty() {
-                break;
-            }
-            match self.next_document()? {
-                Some(document) => documents.push(document),
-                None => break,
-            }
-        }
-        Ok(documents)
-    }
-}
-
 impl Feed {
-    /// Starts a feed of documents from one link.
+    /// Starts a feed of documents.
     ///
     /// # Errors
-    /// `CONFIG_INVALID` for more than one source: text has no mixture without a tokenizer yet.
+    /// `CONFIG_INVALID` for a source without its link.
     pub fn documents<L: Clone + Into<Input>>(
         options: &FeedOptions,
         links: &[L],
     ) -> Result<(Self, Documents), FeedError> {
-        let ([source], [link]) = (&options.sources[..], links) else {
-            return Err(invalid("a feed of documents reads one source", "use one feed for each source"));
-        };
+        check_links(options, links)?;
         let mut feed = Self::empty();
-        let windows = feed.start_reader(options, source, link.clone().into(), None);
-        Ok((feed, Documents { windows, ready: VecDeque::new(), left: options.max_samples }))
+        let sources = options
+            .sources
+            .iter()
+            .zip(links)
+            .map(|(source, link)| {
+                let windows = feed.start_reader(options, source, link.clone().into(), None);
+                documents::Source::new(windows, source.on_exhausted)
+            })
+            .collect();
+        let weights = options.sources.iter().map(|s| s.weight).collect();
+        Ok((feed, Documents::new(sources, weights, options.max_samples)))
     }
 
     /// Starts a feed of batches.
@@ -204,12 +159,7 @@ impl Feed {
         tokenizer: &Tokenizer,
     ) -> Result<(Self, BatchReader), FeedError> {
         let shape = checked_shape(options)?;
-        if links.is_empty() || links.len() != options.sources.len() {
-            return Err(invalid(
-                "every source needs its link",
-                "this is a bug of candlewick; please report it",
-            ));
-        }
+        check_links(options, links)?;
         let (end_of_text, _) =
             tokenizer.eos_token().map_err(|e| FeedError::new(e.code, e.message, e.hint))?;
         let state = initial_state(options, tokenizer)?;
@@ -303,6 +253,10 @@ impl Feed {
             inbox,
             source.files.clone().into(),
             ReaderOptions {
+                name: match source.identity.get("dataset").and_then(Value::as_str) {
+                    Some(name) if options.sources.len() > 1 => name.into(),
+                    _ => "the dataset".into(),
+                },
                 seed: shuffled.then_some(options.seed),
                 window_documents: match (shuffled, options.max_samples) {
                     (true, _) => options.shuffle_buffer_size.max(1),
@@ -329,6 +283,13 @@ impl Drop for Feed {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+fn check_links<L>(options: &FeedOptions, links: &[L]) -> Result<(), FeedError> {
+    if links.is_empty() || links.len() != options.sources.len() {
+        return Err(invalid("every source needs its link", "this is a bug of candlewick; please report it"));
+    }
+    Ok(())
 }
 
 fn checked_shape(options: &FeedOptions) -> Result<BatchShape, FeedError> {

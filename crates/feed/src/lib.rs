@@ -16,6 +16,8 @@ mod batches;
 #[cfg(not(loom))]
 mod document;
 #[cfg(not(loom))]
+mod documents;
+#[cfg(not(loom))]
 mod encode;
 #[cfg(not(loom))]
 mod error;
@@ -49,8 +51,9 @@ pub use {
     batch::{Batch, IGNORED},
     batches::{BatchReader, Interrupt, Next},
     document::Document,
+    documents::Documents,
     error::FeedError,
-    feed::{BatchShape, Documents, Feed, FeedOptions, OrderKind, SourceOptions, Stopper},
+    feed::{BatchShape, Feed, FeedOptions, OrderKind, SourceOptions, Stopper},
     gauge::Gauge,
     held_out::HeldOut,
     input::Input,

@@ -69,6 +69,8 @@ const PERMUTED: &str = "a permutation names every index once";
 
 /// How a reader divides and limits what it reads.
 pub(crate) struct ReaderOptions {
+    /// What to call the source in a message.
+    pub(crate) name: String,
     /// `None`: plain file order, a frame at a time.
     pub(crate) seed: Option<u64>,
     pub(crate) window_documents: usize,
@@ -407,11 +409,12 @@ impl Reader {
         self.close_window()?;
         let epoch = self.taken.position.epoch;
         let held_out = self.options.held_out.map_or(0, |end| end.documents);
+        let name = &self.options.name;
         if self.epoch_is_whole && self.epoch_documents == 0 {
             let message = if held_out > 0 {
-                format!("all {held_out} documents of the dataset are held out; none is left to train on")
+                format!("all {held_out} documents of {name} are held out; none is left to train on")
             } else {
-                "the dataset has no document with text".into()
+                format!("{name} has no document with text")
             };
             return Err(FeedError::new(
                 "DATASET_EMPTY",
@@ -424,7 +427,7 @@ impl Reader {
             let all = self.epoch_documents + held_out;
             return Err(FeedError::new(
                 "CONFIG_INVALID",
-                format!("evaluation.documents holds out {held_out} of the dataset's {all} documents, more than 5 %"),
+                format!("evaluation.documents holds out {held_out} of the {all} documents of {name}, more than 5 %"),
                 format!("set evaluation.documents to {} or less", all / 20),
             )
             .into());

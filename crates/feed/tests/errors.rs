@@ -51,7 +51,7 @@ fn holding_out_more_than_a_twentieth_of_a_finite_source_is_an_error() {
     source.held_out = Some(HeldOutEnd { file: 0, group: 0, row: 1, documents: 2 });
     let error = failure(&dataset, &options(vec![source], 10, 1, 4));
     assert_eq!(error.code, "CONFIG_INVALID");
-    assert!(error.message.contains("2 of the dataset's 30"), "{}", error.message);
+    assert!(error.message.contains("2 of the 30 documents"), "{}", error.message);
 }
 
 #[test]

@@ -216,6 +216,23 @@ describe('JSON lines', () => {
     }
   });
 
+  it.each(['gz', 'zst'])('in a .%s that is cut behind a line are reported, too', async (kind) => {
+    // Flushed and never finished: what is there decompresses to whole lines.
+    const base64 = await runPython(
+      `import sys, json, zlib, zstandard, base64
+kind, text = json.load(sys.stdin)
+packer = zlib.compressobj(wbits=31) if kind == "gz" else zstandard.ZstdCompressor().compressobj()
+flush = zlib.Z_SYNC_FLUSH if kind == "gz" else zstandard.COMPRESSOBJ_FLUSH_BLOCK
+print(base64.b64encode(packer.compress(text.encode()) + packer.flush(flush)).decode(), end="")`,
+      [kind, jsonLines(documents)],
+    );
+    const path = await put(`behind-a-line.jsonl.${kind}`, Buffer.from(base64, 'base64'));
+    await using session = new Session(['--dataset', path]);
+    session.send({ op: 'read', file: 0, group: 0, row: 0, rows: 1000 });
+    const complaint = await session.next('batch');
+    expect(complaint).toMatchObject({ kind: 'error', json: { code: 'SOURCE_CORRUPT' } });
+  });
+
   it('may be one array, of objects or of strings', async () => {
     const objects = documents.map((text) => ({ text }));
     expect(await documentsIn(await put('objects.json', JSON.stringify(objects, null, 1)))).toEqual(expected);

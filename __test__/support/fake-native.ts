@@ -255,6 +255,14 @@ class FakeFeed implements NativeFeed {
     return null;
   }
 
+  async advance(): Promise<string> {
+    return JSON.stringify({ batches: 0, state: {} });
+  }
+
+  async spans(): Promise<string> {
+    return '[]';
+  }
+
   stats(): string {
     return '{}';
   }

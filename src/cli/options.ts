@@ -26,6 +26,8 @@ interface KeyedOption {
   keys: readonly string[];
   parse?: (text: string) => unknown;
   choices?: readonly string[];
+  /** It may be given several times. */
+  repeats?: boolean;
 }
 
 const dataset: readonly KeyedOption[] = [
@@ -106,6 +108,12 @@ export const trainOptions: readonly KeyedOption[] = [
     parse: wholeNumber,
   },
   {
+    flags: '--skip-steps <a:b>',
+    description: 'leave out batches A to B, as after a loss spike; may be repeated',
+    keys: ['data.skip_steps'],
+    repeats: true,
+  },
+  {
     flags: '--seed <n>',
     description: 'seed of the order and of the weights',
     keys: ['data.seed', 'training.seed'],
@@ -130,10 +138,11 @@ export const tokenizerDataOptions: readonly KeyedOption[] = [...dataset, ...envi
 
 /** Adds options to a command. */
 export function addOptions(command: Command, options: readonly KeyedOption[]): Command {
-  for (const { flags, description, parse, choices } of options) {
+  for (const { flags, description, parse, choices, repeats } of options) {
     const option = new Option(flags, description);
     if (choices !== undefined) option.choices([...choices]);
     if (parse !== undefined) option.argParser(parse);
+    if (repeats === true) option.argParser(collect);
     command.addOption(option);
   }
   return command;

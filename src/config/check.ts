@@ -2,6 +2,7 @@ import type { z } from 'zod';
 import { keysAt, leafPaths, runSchema } from './schema.js';
 import type { RunConfig } from './schema.js';
 import { configurationError } from './source.js';
+import { parseRange } from './steps.js';
 import type { ConfigSource, Problem } from './source.js';
 import { didYouMean } from './suggest.js';
 import { templateHint, templateProblem } from '../corpus/template.js';
@@ -83,6 +84,14 @@ function crossCheck(config: RunConfig): Problem[] {
         'data.text_column',
         'text_column and text_template exclude each other',
         'name the column in the template',
+      );
+  }
+  for (const range of data.skip_steps) {
+    if (parseRange(range) === null)
+      wrong(
+        'data.skip_steps',
+        `${JSON.stringify(range)} is no range of batches`,
+        'give A:B with 1 <= A <= B',
       );
   }
   const heads = model.num_attention_heads;

@@ -6,4 +6,6 @@ export { keysAt, leafPaths, runSchema } from './schema.js';
 export type { RunConfig } from './schema.js';
 export { configurationError, parseSet } from './source.js';
 export type { Override } from './source.js';
+export { parseRange, rangesOf } from './steps.js';
+export type { Range } from './steps.js';
 export { didYouMean } from './suggest.js';

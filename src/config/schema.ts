@@ -96,6 +96,12 @@ const data = z.strictObject({
     .describe('Training documents over all epochs; null: no limit.'),
   epochs: positive().nullable().default(null).describe('Passes over the data; null: no limit.'),
   seed: natural().default(1).describe('Seed of the order of documents.'),
+  skip_steps: z
+    .array(z.string())
+    .default([])
+    .describe(
+      'Batches left out, as ["A:B"], both ends included; batch n is what step n trains on otherwise.',
+    ),
   threads: threads().default('auto').describe('Threads that tokenize.'),
   python: z.string().min(1).nullable().default(null).describe('Python that streams; null: found by itself.'),
   load_timeout: above0().default(120).describe('Seconds that opening the dataset may take.'),

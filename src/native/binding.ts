@@ -79,6 +79,8 @@ export interface FeedOptions {
   batches?: { rows: number; sequence_length: number; rank: number; world_size: number };
   /** State of an earlier batch: the stream goes on after it. */
   state?: string;
+  /** Global batches to leave out, first and last of each range; they are numbered from 1. */
+  skip?: [first: number, last: number][];
 }
 
 export interface NativeBatch {
@@ -92,10 +94,34 @@ export interface NativeBatch {
   hash: string;
 }
 
+/** A document in a global batch. */
+export interface BatchSpan {
+  source: number;
+  /** From 1. */
+  epoch: number;
+  /** Index in the source's list of files. */
+  file: number;
+  /** Row group; for a file without, the turn of 1,000 rows. */
+  group: number;
+  row: number;
+  /** Tokens of the whole document, end-of-text included. */
+  length: number;
+  /** Its first token in the batch, counted in the document. */
+  offset: number;
+  /** Where that is among the batch's inputs, row-major. */
+  start: number;
+  /** Its inputs in the batch. */
+  tokens: number;
+}
+
 export interface NativeFeed {
   /** At least one document unless the stream has ended (null). */
   nextDocuments(max: number): Promise<string[] | null>;
   nextBatch(): Promise<NativeBatch | null>;
+  /** Reads up to `count` batches without handing them out. JSON: `batches` that there were, `state` after the last. */
+  advance(count: number): Promise<string>;
+  /** JSON: an array of `BatchSpan`, the documents of the last batch. */
+  spans(): Promise<string>;
   /** JSON: buffered text and token bytes, documents read, … */
   stats(): string;
   close(): Promise<void>;

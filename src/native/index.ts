@@ -117,8 +117,13 @@ function bind(compiled: Compiled): NativeBinding {
     createLink: () => call(() => new compiled.NativeLink()),
     createLineLink: () => call(() => new compiled.NativeLineLink()),
     createFeed: (options: FeedOptions, links, tokenizer) => {
-      const { batches, state, ...rest } = options;
-      const json = JSON.stringify({ ...rest, batches: batches ?? null, state: state ?? null });
+      const { batches, state, skip, ...rest } = options;
+      const json = JSON.stringify({
+        ...rest,
+        batches: batches ?? null,
+        state: state ?? null,
+        skip: skip ?? [],
+      });
       return call(() => new compiled.NativeFeed(json, links, tokenizer));
     },
     collectHeldOut: (feed, tokenizer) => call(() => compiled.collectHeldOut(feed, tokenizer)),

@@ -3,25 +3,18 @@ import { join } from 'node:path';
 import { configFromValues, configToYaml, loadConfig, vocabSizeFor } from '../config/index.js';
 import type { LoadedConfig, Override, ResolvedConfig } from '../config/index.js';
 import { errorFor } from '../errors.js';
-import type { NativeBinding, NativeFeed, NativeTokenizer, NativeTrainer } from '../native/binding.js';
+import type { NativeBinding, NativeTokenizer, NativeTrainer } from '../native/binding.js';
 import { CheckpointStore, runOf } from './checkpoint.js';
 import { RunDirectory, readRunConfig } from './directory.js';
 import { exists, onDisk, samePlace, sha256 } from './disk.js';
 import type { SetupEvent } from './events.js';
-import { feedSource, holdOut } from './held-out.js';
 import type { HeldOut } from './held-out.js';
 import { TrainingLoop } from './loop.js';
 import { MetricsFile } from './metrics.js';
-import {
-  compareIdentity,
-  continueConfig,
-  differencesOf,
-  digestOfFiles,
-  findResumed,
-  startOf,
-} from './resume.js';
-import type { Resumed, StreamIdentity } from './resume.js';
-import type { OpenCorpus, OpenSource, SourceNotice, SourceReady } from './source.js';
+import { compareIdentity, continueConfig, differencesOf, findResumed, startOf } from './resume.js';
+import type { Resumed } from './resume.js';
+import type { OpenCorpus, OpenSource, SourceNotice } from './source.js';
+import { heldOutOf, identityOf, streamFeed } from './stream.js';
 import { byteTokenizer, holdsTokenizer, saveTokenizer, trainTokenizer } from './tokenizer.js';
 import type { Opened, RunPlan, TrainerOptions, TrainerParts } from './trainer.js';
 
@@ -246,13 +239,10 @@ export class Builder {
     if (!this.#hasHeldOut)
       this.#phase('held-out', `holding out ${documents.toLocaleString('en-US')} documents`);
     this.#hasHeldOut = true;
-    const { batch_size: batchSize, threads } = config.data;
-    const heldOut = await holdOut(this.#binding, source, tokenizer, {
-      documents,
-      batchSize,
-      threads,
-      signal: this.#setup.signal,
-    });
+    const heldOut = await heldOutOf(
+      { binding: this.#binding, config, source, tokenizer },
+      this.#setup.signal,
+    );
     this.#check();
     return heldOut;
   }
@@ -265,27 +255,8 @@ export class Builder {
     resumed: Resumed | null,
   ): Promise<NativeTrainer> {
     const { data, training } = config;
-    const feed: NativeFeed = this.#binding.createFeed(
-      {
-        sources: [feedSource(source, heldOut?.ends[0] ?? null)],
-        order: 'shuffled',
-        seed: data.seed,
-        shuffle_buffer_size: data.shuffle_buffer_size,
-        batch_size: data.batch_size,
-        epochs: data.epochs,
-        max_samples: data.max_samples,
-        threads: data.threads,
-        batches: {
-          rows: training.global_batch_size,
-          sequence_length: data.sequence_length,
-          rank: 0,
-          world_size: 1,
-        },
-        ...(resumed === null ? {} : { state: resumed.stream.state }),
-      },
-      [source.link],
-      tokenizer,
-    );
+    const parts = { binding: this.#binding, config, source, tokenizer, heldOut };
+    const feed = streamFeed(parts, { state: resumed?.stream.state ?? null });
     this.#opened.add(() => feed.close());
     // There is one optimizer, so that its name says nothing there.
     const { name: _, ...optimizer } = config.optimizer;
@@ -338,23 +309,6 @@ export class Builder {
       throw errorFor('ABORTED', 'stopped before the first step', 'run the same command to begin again');
     }
   }
-}
-
-function identityOf(config: ResolvedConfig, ready: SourceReady, tokenizer: NativeTokenizer): StreamIdentity {
-  return {
-    dataset: ready.dataset,
-    config_name: ready.config_name,
-    split: ready.split,
-    revision: ready.revision,
-    files: digestOfFiles(ready.files),
-    text_column: ready.text_column,
-    text_template: ready.text_template ?? null,
-    seed: config.data.seed,
-    shuffle_buffer_size: config.data.shuffle_buffer_size,
-    sequence_length: config.data.sequence_length,
-    held_out: config.evaluation.documents,
-    tokenizer: tokenizer.digest(),
-  };
 }
 
 function isLoaded(config: Record<string, unknown> | LoadedConfig): config is LoadedConfig {

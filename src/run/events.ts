@@ -56,6 +56,8 @@ export type NativeEvent =
   | { type: 'paused'; step: number; reason: 'target' | 'stopped' | 'ended' | 'limit' }
   | { type: 'eval'; step: number; nats: number; targets: number }
   | { type: 'saved'; dir: string; step: number; state: unknown }
+  /** Batches that were left out before the next step; `last` is counted from 1. */
+  | { type: 'left_out'; last: number; batches: number; tokens: number; documents: number }
   | { type: 'waiting'; seconds: number }
   | ({ type: 'notice' } & SourceNotice)
   | { type: 'error'; code: string; message: string; hint: string };

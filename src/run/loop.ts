@@ -135,6 +135,7 @@ export class TrainingLoop {
         const event = await this.#next();
         if (event.type === 'step') yield this.#step(event);
         else if (event.type === 'notice') yield { ...event, type: 'source' };
+        else if (event.type === 'left_out') yield this.#leftOut(event);
         else if (event.type === 'waiting') {
           yield { type: 'source', message: `waiting for data since ${Math.round(event.seconds)} s` };
         } else if (event.type === 'paused') {
@@ -145,6 +146,18 @@ export class TrainingLoop {
     } finally {
       this.#busy = false;
     }
+  }
+
+  /** What was left out counts in the totals and not in the speed. */
+  #leftOut({ last, batches, tokens, documents }: NativeEvent & { type: 'left_out' }): TrainerEvent {
+    this.#since.tokens += tokens;
+    this.#since.documents += documents;
+    const which = batches === 1 ? `batch ${last}` : `batches ${last - batches + 1} to ${last}`;
+    const count = (n: number) => n.toLocaleString('en-US');
+    return {
+      type: 'source',
+      message: `left out ${which} (${count(tokens)} tokens, ${count(documents)} documents), as data.skip_steps says`,
+    };
   }
 
   #step(event: NativeEvent & { type: 'step' }): TrainerEvent {

@@ -127,6 +127,8 @@ const free = [
   'output',
   'data.max_samples',
   'data.epochs',
+  // The stream's own state knows what was left out.
+  'data.skip_steps',
   'data.batch_size',
   'data.threads',
   'data.python',

@@ -8,12 +8,14 @@ use std::{
 };
 
 use crossbeam_channel::Receiver;
+use serde::Serialize;
 
 use crate::{
     Batch, FeedError, IGNORED, SourceState, StreamState,
     feed::{BatchShape, Outcome},
     pack::Marker,
     ring::{Consumer, Wait, Waker},
+    skip::{Skips, add_batch},
     state::roll,
 };
 
@@ -56,6 +58,40 @@ impl Interrupt {
     }
 }
 
+/// What a reader has left out since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Global batches.
+    pub batches: u64,
+    /// Targets in them.
+    pub tokens: u64,
+    /// End-of-text targets in them.
+    pub documents: u64,
+}
+
+/// A document of a global batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Span {
+    /// Index of its source.
+    pub source: usize,
+    /// The pass over the source, from 1.
+    pub epoch: u64,
+    /// Index of its file in the source's list.
+    pub file: u32,
+    /// Its row group; for a file without, the turn of 1,000 rows.
+    pub group: u32,
+    /// Its row in the group.
+    pub row: u64,
+    /// Tokens of the whole document, end-of-text included.
+    pub length: u64,
+    /// Its first token in the batch, counted in the document.
+    pub offset: u64,
+    /// Where that token is among the batch's inputs, row-major.
+    pub start: u64,
+    /// Its inputs in the batch.
+    pub tokens: u64,
+}
+
 /// Cuts batches from the ring, and knows the state that resumes after each.
 pub struct BatchReader {
     ring: Consumer,
@@ -63,6 +99,8 @@ pub struct BatchReader {
     outcome: Outcome,
     interrupt: Interrupt,
     shape: BatchShape,
+    skips: Skips,
+    left_out: LeftOut,
     end_of_text: u32,
     /// State at the last batch; `ahead` is where reading has come since.
     state: StreamState,
@@ -75,6 +113,10 @@ pub struct BatchReader {
     filling: Vec<u32>,
     hash: u64,
     waited: Duration,
+    /// The documents begun last, with the index of their first token: those of the last batch and the next input's.
+    begun: VecDeque<(u64, Span)>,
+    /// Index of the last batch's first input, and how many there are.
+    inputs: (u64, u64),
 }
 
 impl BatchReader {
@@ -83,6 +125,7 @@ impl BatchReader {
         markers: Receiver<Marker>,
         outcome: Outcome,
         shape: BatchShape,
+        skips: Skips,
         end_of_text: u32,
         state: StreamState,
     ) -> Self {
@@ -94,6 +137,8 @@ impl BatchReader {
             outcome,
             interrupt,
             shape,
+            skips,
+            left_out: LeftOut::default(),
             end_of_text,
             state,
             pending: VecDeque::new(),
@@ -103,6 +148,8 @@ impl BatchReader {
             filling: Vec::new(),
             hash,
             waited: Duration::ZERO,
+            begun: VecDeque::new(),
+            inputs: (0, 0),
         }
     }
 
@@ -121,18 +168,57 @@ impl BatchReader {
         self.waited
     }
 
+    /// What was left out so far.
+    pub fn left_out(&self) -> LeftOut {
+        self.left_out
+    }
+
+    /// The documents of the last global batch, in order. Inputs past the end of a finite stream are in none.
+    pub fn spans(&self) -> Vec<Span> {
+        let (first, count) = self.inputs;
+        let parts = self.begun.iter().filter_map(|&(at, span)| {
+            let from = at.max(first);
+            let until = (at + span.length - span.offset).min(first + count);
+            (from < until).then(|| Span {
+                offset: span.offset + (from - at),
+                start: from - first,
+                tokens: until - from,
+                ..span
+            })
+        });
+        parts.collect()
+    }
+
     /// The state that resumes after the last batch (or, before the first, from the beginning).
     pub fn state(&self) -> &StreamState {
         &self.state
     }
 
-    /// Reads the next global batch and leaves this rank's rows in `batch`.
+    /// Reads the next global batch that is not left out and leaves this rank's rows in `batch`.
     ///
     /// Waits for tokens; `waiting` is called now and then meanwhile, with the length of this wait.
     ///
     /// # Errors
     /// Whatever made the source fail.
     pub fn next(&mut self, batch: &mut Batch, waiting: &mut dyn FnMut(Duration)) -> Result<Next, FeedError> {
+        loop {
+            match self.fill(waiting)? {
+                Next::Filled if self.skips.contains(self.state.batches + 1) => self.leave_out(),
+                Next::Filled => {
+                    self.cut(batch);
+                    return Ok(Next::Filled);
+                }
+                other => return Ok(other),
+            }
+            // Where tokens never run short, no wait looks at it.
+            if self.interrupt.is_raised() {
+                return Ok(Next::Interrupted);
+            }
+        }
+    }
+
+    /// Fills `filling` with the targets of a batch; fewer than a batch's where the stream ends.
+    fn fill(&mut self, waiting: &mut dyn FnMut(Duration)) -> Result<Next, FeedError> {
         let wanted = self.shape.rows * self.shape.sequence_length;
         if self.carry.is_none() && !self.read_tokens(1, waiting)? {
             return Ok(self.incomplete());
@@ -149,11 +235,7 @@ impl BatchReader {
                 break;
             }
         }
-        if self.filling.is_empty() {
-            return Ok(Next::Ended);
-        }
-        self.cut(batch, wanted);
-        Ok(Next::Filled)
+        Ok(if self.filling.is_empty() { Next::Ended } else { Next::Filled })
     }
 
     fn incomplete(&self) -> Next {
@@ -196,19 +278,42 @@ impl BatchReader {
         Ok(true)
     }
 
-    /// Makes a batch of `filling`, which holds its targets, and moves the state behind it.
-    fn cut(&mut self, batch: &mut Batch, wanted: usize) {
-        let mut targets = std::mem::take(&mut self.filling);
-        let mut inputs = Vec::with_capacity(wanted);
-        inputs.extend(self.carry);
-        inputs.extend_from_slice(&targets[..targets.len() - 1]);
-        self.carry = targets.last().copied();
+    /// Consumes `filling` without making a batch of it.
+    fn leave_out(&mut self) {
+        let (tokens, documents) = (self.state.tokens, self.state.documents);
+        let targets = std::mem::take(&mut self.filling);
+        self.consume(&targets);
+        add_batch(&mut self.state.skipped, self.state.batches);
+        self.left_out.batches += 1;
+        self.left_out.tokens += self.state.tokens - tokens;
+        self.left_out.documents += self.state.documents - documents;
+        // Its memory serves the next.
+        self.filling = targets;
+        self.filling.clear();
+    }
+
+    /// Moves the state behind a batch with these targets.
+    fn consume(&mut self, targets: &[u32]) {
         let counted = targets.len() as u64;
+        self.inputs = (self.read - 1 - counted, counted);
+        self.carry = targets.last().copied();
+        self.state.batches += 1;
         self.state.tokens += counted;
         self.state.documents += targets.iter().filter(|&&t| t == self.end_of_text).count() as u64;
         self.hash = targets.iter().fold(self.hash, |hash, &token| roll(hash, token));
         self.state.hash = format!("{:016x}", self.hash);
         self.follow();
+    }
+
+    /// Makes a batch of `filling`, which holds its targets, and moves the state behind it.
+    fn cut(&mut self, batch: &mut Batch) {
+        let wanted = self.shape.rows * self.shape.sequence_length;
+        let mut targets = std::mem::take(&mut self.filling);
+        let mut inputs = Vec::with_capacity(wanted);
+        inputs.extend(self.carry);
+        inputs.extend_from_slice(&targets[..targets.len() - 1]);
+        let counted = targets.len() as u64;
+        self.consume(&targets);
         inputs.resize(wanted, self.end_of_text);
         targets.resize(wanted, IGNORED);
         // A part of the last batch may hold no target at all; it is still this rank's part of the step.
@@ -228,6 +333,10 @@ impl BatchReader {
     /// Brings the state to the token read last, which is the next input.
     fn follow(&mut self) {
         let token = self.read - 1;
+        let first = self.inputs.0;
+        while self.begun.front().is_some_and(|(at, span)| at + span.length - span.offset <= first) {
+            self.begun.pop_front();
+        }
         loop {
             if self.pending.is_empty() {
                 // Markers are sent before their tokens: everything up to `token` is here.
@@ -260,6 +369,21 @@ impl BatchReader {
         }
         let source = &mut self.state.sources[marker.source];
         source.begin = (*marker.begin).clone();
+        let (file, group, row) = marker.place;
+        self.begun.push_back((
+            marker.at,
+            Span {
+                source: marker.source,
+                epoch: source.epoch(),
+                file,
+                group,
+                row,
+                length: marker.length,
+                offset: marker.offset,
+                start: 0,
+                tokens: 0,
+            },
+        ));
         (source.document, source.offset) = (marker.document, marker.offset);
         self.current = Some(marker);
     }

@@ -22,6 +22,8 @@ pub(crate) struct Encoded {
     pub(crate) ids: Vec<u32>,
     /// Where each document ends in `ids`.
     pub(crate) ends: Vec<usize>,
+    /// File, group and row of each document.
+    pub(crate) places: Vec<(u32, u32, u64)>,
 }
 
 /// An encoded chunk that may still be in the making, or none at the end of the source.
@@ -71,7 +73,8 @@ fn encode(tokenizer: &Tokenizer, end_of_text: u32, job: Job) -> Encoded {
         ids.push(end_of_text);
         ends.push(ids.len());
     }
-    Encoded { begin: job.begin, first: job.first, ids, ends }
+    let places = job.documents.iter().map(Document::place).collect();
+    Encoded { begin: job.begin, first: job.first, ids, ends, places }
 }
 
 /// Cuts windows into jobs, in order, leaving out the first `skip` documents of the first window.

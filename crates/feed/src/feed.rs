@@ -19,6 +19,7 @@ use crate::{
     pack::{Documents as EncodedDocuments, PackStart, pack},
     reader::{Begin, Reader, ReaderOptions, Windows},
     ring::{Waker, ring},
+    skip::Skips,
     state::HASH_START,
 };
 
@@ -89,6 +90,9 @@ pub struct FeedOptions {
     pub batches: Option<BatchShape>,
     /// State to go on from, as JSON.
     pub state: Option<String>,
+    /// Global batches to leave out: first and last of each range, numbered from 1.
+    #[serde(default)]
+    pub skip: Vec<[u64; 2]>,
 }
 
 /// A running stream. Dropping it, or [`close`](Self::close), ends its threads.
@@ -152,7 +156,8 @@ impl Feed {
     ///
     /// # Errors
     /// `CONFIG_INVALID` for a shape without rows or a world size that does not divide them, `TOKENIZER_INVALID` for a
-    /// tokenizer without end-of-text, `RESUME_MISMATCH` and `CHECKPOINT_CORRUPT` for a state that does not fit.
+    /// tokenizer without end-of-text, `RESUME_MISMATCH` and `CHECKPOINT_CORRUPT` for a state that does not fit (the
+    /// batches left out before it included).
     pub fn batches<L: Clone + Into<Input>>(
         options: &FeedOptions,
         links: &[L],
@@ -162,7 +167,9 @@ impl Feed {
         check_links(options, links)?;
         let (end_of_text, _) =
             tokenizer.eos_token().map_err(|e| FeedError::new(e.code, e.message, e.hint))?;
-        let state = initial_state(options, tokenizer)?;
+        let state = initial_state(options, shape, tokenizer)?;
+        let skips = Skips::new(&options.skip)?;
+        skips.check(&state)?;
         let resumed = state.started > 0;
 
         let mut feed = Self::empty();
@@ -209,7 +216,7 @@ impl Feed {
         });
         // The first token of the stream, or of the resumed one, enters its document again.
         let state = StreamState { started: state.started.saturating_sub(1), ..state };
-        Ok((feed, BatchReader::new(consumer, markers, outcome, shape, end_of_text, state)))
+        Ok((feed, BatchReader::new(consumer, markers, outcome, shape, skips, end_of_text, state)))
     }
 
     /// What this feed holds and has read.
@@ -316,7 +323,11 @@ fn checked_shape(options: &FeedOptions) -> Result<BatchShape, FeedError> {
 }
 
 /// The state that `options` name, or that of a stream that has not begun.
-fn initial_state(options: &FeedOptions, tokenizer: &Tokenizer) -> Result<StreamState, FeedError> {
+fn initial_state(
+    options: &FeedOptions,
+    shape: BatchShape,
+    tokenizer: &Tokenizer,
+) -> Result<StreamState, FeedError> {
     let mut identity = Map::new();
     identity.insert("data.seed".into(), options.seed.into());
     identity.insert("data.shuffle_buffer_size".into(), options.shuffle_buffer_size.into());
@@ -324,7 +335,7 @@ fn initial_state(options: &FeedOptions, tokenizer: &Tokenizer) -> Result<StreamS
     let sources: Vec<_> =
         options.sources.iter().map(|s| (source_identity(s), s.files.len(), OPEN_FILES)).collect();
     if let Some(json) = &options.state {
-        return StreamState::parse(json, &identity, &sources);
+        return StreamState::parse(json, &identity, &sources, (shape.rows * shape.sequence_length) as u64);
     }
     let position = Plan::new(Arc::from([]), Some(options.seed)).start(1);
     Ok(StreamState {
@@ -333,6 +344,8 @@ fn initial_state(options: &FeedOptions, tokenizer: &Tokenizer) -> Result<StreamS
         documents: 0,
         started: 0,
         hash: format!("{HASH_START:016x}"),
+        batches: 0,
+        skipped: Vec::new(),
         current: 0,
         sources: sources
             .into_iter()

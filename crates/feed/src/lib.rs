@@ -44,12 +44,14 @@ mod pack;
 #[cfg(not(loom))]
 mod reader;
 #[cfg(not(loom))]
+mod skip;
+#[cfg(not(loom))]
 mod state;
 
 #[cfg(not(loom))]
 pub use {
     batch::{Batch, IGNORED},
-    batches::{BatchReader, Interrupt, Next},
+    batches::{BatchReader, Interrupt, LeftOut, Next, Span},
     document::Document,
     documents::Documents,
     error::FeedError,

@@ -23,6 +23,10 @@ pub(crate) struct Marker {
     /// Tokens each source had given before this document; empty when there is one source.
     pub(crate) consumed: Box<[u64]>,
     pub(crate) dropped: Box<[bool]>,
+    /// File, group and row of the document.
+    pub(crate) place: (u32, u32, u64),
+    /// Tokens of the document, end-of-text included.
+    pub(crate) length: u64,
 }
 
 /// The encoded documents of one source, one after the other.
@@ -109,6 +113,8 @@ pub(crate) fn pack(
             offset,
             consumed: if single { Box::default() } else { mix.consumed().into() },
             dropped: if single { Box::default() } else { mix.dropped().into() },
+            place: chunk.places[(document - chunk.first) as usize],
+            length: ids.len() as u64,
         };
         let Some(tokens) = ids.get(offset as usize..).filter(|rest| !rest.is_empty()) else {
             return Err(FeedError::new(

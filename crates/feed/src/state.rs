@@ -6,7 +6,7 @@ use crate::{FeedError, reader::Begin};
 /// What the rolling hash starts from (FNV-1a's offset basis).
 pub const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
 const HASH_FACTOR: u64 = 0x100_0000_01b3;
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Names the next input token of a stream. A few KB of JSON: no text, no tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,12 @@ pub struct StreamState {
     pub started: u64,
     /// Rolling hash over the targets, 16 hexadecimal digits.
     pub hash: String,
+    /// Global batches consumed so far, those left out included.
+    #[serde(default)]
+    pub batches: u64,
+    /// Which of them were left out: first and last of each range, in order.
+    #[serde(default)]
+    pub skipped: Vec<[u64; 2]>,
     /// The source of the current document.
     pub current: usize,
     /// Where each source stands.
@@ -59,6 +65,8 @@ impl SourceState {
 impl StreamState {
     /// Reads a state and checks that it belongs to the stream that `identity` and `sources` describe.
     ///
+    /// Version 1 did not count batches: there each had `batch_tokens` targets, but for the last of a stream.
+    ///
     /// # Errors
     /// `CHECKPOINT_CORRUPT` for what is no state of this version; `RESUME_MISMATCH` naming the key, its old and its
     /// new value for a state of another stream.
@@ -66,6 +74,7 @@ impl StreamState {
         json: &str,
         identity: &Map<String, Value>,
         sources: &[(Map<String, Value>, usize, usize)],
+        batch_tokens: u64,
     ) -> Result<Self, FeedError> {
         let corrupt = |what: String| {
             FeedError::new(
@@ -74,12 +83,16 @@ impl StreamState {
                 "resume from an older checkpoint (--resume DIR)",
             )
         };
-        let state: Self = serde_json::from_str(json).map_err(|e| corrupt(e.to_string()))?;
-        if state.version != VERSION {
-            return Err(corrupt(format!(
-                "it has version {}, this candlewick reads {VERSION}",
-                state.version
-            )));
+        let mut state: Self = serde_json::from_str(json).map_err(|e| corrupt(e.to_string()))?;
+        match state.version {
+            VERSION => {}
+            1 => {
+                state.version = VERSION;
+                state.batches = state.tokens.div_ceil(batch_tokens);
+            }
+            other => {
+                return Err(corrupt(format!("it has version {other}, this candlewick reads 1 to {VERSION}")));
+            }
         }
         if state.hash.len() != 16 || u64::from_str_radix(&state.hash, 16).is_err() {
             return Err(corrupt(format!("{:?} is no hash", state.hash)));

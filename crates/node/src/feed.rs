@@ -123,6 +123,25 @@ impl NativeFeed {
         Ok(object)
     }
 
+    /// Reads up to `count` batches (at least one) without handing them out: `{"batches", "state"}` as JSON, where
+    /// `batches` is how many there were, left-out ones not counted, and `state` resumes after the last.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn advance<'e>(&self, env: &'e Env, count: u32) -> napi::Result<Object<'e>> {
+        let (promise, object) = Promise::<String>::new(env)?;
+        self.run(promise, move |running, promise| promise.settle(running.advance(count.max(1))));
+        Ok(object)
+    }
+
+    /// The documents of the last batch as JSON: their places, and where they are among its inputs.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn spans<'e>(&self, env: &'e Env) -> napi::Result<Object<'e>> {
+        let (promise, object) = Promise::<String>::new(env)?;
+        self.run(promise, move |running, promise| {
+            promise.settle(running.batches().and_then(|reader| Ok(serde_json::to_string(&reader.spans())?)));
+        });
+        Ok(object)
+    }
+
     /// JSON: what the feed holds and has read.
     #[napi]
     pub fn stats(&self) -> String {
@@ -205,10 +224,28 @@ impl Running {
         }
     }
 
+    fn batches(&mut self) -> Result<&mut BatchReader, Failure> {
+        match &mut self.reading {
+            Some(Reading::Batches(reader)) => Ok(reader),
+            _ => Err(Failure::internal("this feed gives no batches, or a trainer reads them")),
+        }
+    }
+
+    fn advance(&mut self, count: u32) -> Result<String, Failure> {
+        let reader = self.batches()?;
+        let (mut batch, mut batches) = (Batch::default(), 0);
+        while batches < count {
+            match reader.next(&mut batch, &mut |_| ())? {
+                Next::Filled => batches += 1,
+                Next::Ended => break,
+                Next::Interrupted => return Err(Failure::closed("the feed")),
+            }
+        }
+        Ok(json!({"batches": batches, "state": reader.state()}).to_string())
+    }
+
     fn next_batch(&mut self) -> Result<Option<(Batch, String, String)>, Failure> {
-        let Some(Reading::Batches(reader)) = &mut self.reading else {
-            return Err(Failure::internal("this feed gives no batches, or a trainer reads them"));
-        };
+        let reader = self.batches()?;
         let mut batch = Batch::default();
         match reader.next(&mut batch, &mut |_| ())? {
             Next::Filled => {

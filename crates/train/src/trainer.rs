@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use candlewick_feed::{Batch, BatchReader, HeldOut, Interrupt, Next, StreamState};
+use candlewick_feed::{Batch, BatchReader, HeldOut, Interrupt, LeftOut, Next, StreamState};
 use serde::{Deserialize, Serialize};
 
 use crate::{Engine, StepOutcome, TrainError, TrainOptions};
@@ -115,6 +115,18 @@ pub enum Event {
         step: u64,
         /// The stream's state after that step.
         state: StreamState,
+    },
+    /// Batches were left out (`--skip-steps`) since the last step.
+    #[serde(rename = "left_out")]
+    LeftOut {
+        /// The last of them, counted from 1.
+        last: u64,
+        /// How many.
+        batches: u64,
+        /// Targets in them.
+        tokens: u64,
+        /// Documents in them.
+        documents: u64,
     },
     /// The trainer waits for data.
     Waiting {
@@ -309,12 +321,14 @@ struct Runner {
     done: StreamState,
     /// A batch that was read but whose step was abandoned.
     pending: Option<Batch>,
+    /// What was left out and told.
+    told: LeftOut,
 }
 
 impl Runner {
     fn new(engine: Engine, limits: Limits, reader: BatchReader, events: Arc<Events>) -> Self {
         let (interrupt, done) = (reader.interrupt(), reader.state().clone());
-        Self { engine, limits, reader, events, interrupt, done, pending: None }
+        Self { engine, limits, reader, events, interrupt, done, pending: None, told: LeftOut::default() }
     }
 
     fn serve(mut self, commands: mpsc::Receiver<Command>) {
@@ -363,7 +377,11 @@ impl Runner {
                         events.put(Event::Waiting { seconds: since.as_secs_f64() });
                     }
                 };
-                match self.reader.next(&mut batch, &mut tell)? {
+                let next = self.reader.next(&mut batch, &mut tell)?;
+                if next != Next::Interrupted {
+                    self.tell_left_out(next == Next::Filled);
+                }
+                match next {
                     Next::Filled => batch,
                     Next::Ended => return Ok(Some(Pause::Ended)),
                     Next::Interrupted => return Ok(Some(Pause::Stopped)),
@@ -398,6 +416,19 @@ impl Runner {
             stream_hash: self.done.hash.clone(),
         });
         Ok(None)
+    }
+
+    fn tell_left_out(&mut self, before_a_batch: bool) {
+        let (told, now) = (self.told, self.reader.left_out());
+        if told != now {
+            self.events.put(Event::LeftOut {
+                last: self.reader.state().batches - u64::from(before_a_batch),
+                batches: now.batches - told.batches,
+                tokens: now.tokens - told.tokens,
+                documents: now.documents - told.documents,
+            });
+            self.told = now;
+        }
     }
 
     fn evaluate(&self, held_out: &HeldOut) -> Result<Event, TrainError> {

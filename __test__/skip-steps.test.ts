@@ -70,7 +70,9 @@ evaluation: {documents: 0, sample_tokens: 0}
     expect(missing.stderr).toMatch(/error\[RESUME_MISMATCH\]: the run left out batches 3:4/);
     const late = train('skipping', ...['3:4', '9:9', '11:12'].flatMap((range) => ['--skip-steps', range]));
     expect(await late.ended).toBe(2);
-    expect(late.stderr).toMatch(/error\[RESUME_MISMATCH\]: .* batches 11:11, but the run has trained on them/);
+    expect(late.stderr).toMatch(
+      /error\[RESUME_MISMATCH\]: .* batches 11:11, but the run has trained on them/,
+    );
   });
 
   it('refuses what is no range, before anything is written', async () => {

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { errorFor } from '../errors.js';
+import { dataCommand } from './data.js';
 import { generateCommand } from './generate.js';
 import { report, usageError } from './output.js';
 import { setupCommand } from './setup.js';
@@ -46,6 +47,7 @@ function programOf(name: ProgramName): Command {
             .addCommand(trainTokenizerCommand('train-tokenizer', 'candlewick train-tokenizer'))
             .addCommand(generateCommand())
             .addCommand(tokenizerCommand())
+            .addCommand(dataCommand())
             .addCommand(setupCommand())
             .helpCommand(false);
   program.version(version(), '--version', 'print the version');

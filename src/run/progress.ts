@@ -53,6 +53,11 @@ export class Progress {
     this.#screen.write(`${this.#paint('33', 'warning:')} ${text}\n`);
   }
 
+  /** How far something is; a later one replaces it. */
+  status(text: string): void {
+    this.#update(text, 5_000);
+  }
+
   setup(event: SetupEvent): void {
     if (event.type === 'warning') this.warn(event.message);
     else if (event.type === 'source') this.#source(event);

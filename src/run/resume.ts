@@ -196,7 +196,12 @@ export function differencesOf(old: RunConfig, now: RunConfig): Difference[] {
 }
 
 /** Throws RESUME_MISMATCH when a checkpoint's stream is another than the one that was opened. */
-export function compareIdentity(where: string, old: StreamIdentity, now: StreamIdentity): void {
+export function compareIdentity(
+  where: string,
+  old: StreamIdentity,
+  now: StreamIdentity,
+  hint?: string,
+): void {
   const names: Record<keyof StreamIdentity, string> = {
     dataset: 'data.dataset',
     config_name: 'data.config_name',
@@ -214,10 +219,14 @@ export function compareIdentity(where: string, old: StreamIdentity, now: StreamI
   const differences = (Object.keys(names) as (keyof StreamIdentity)[])
     .filter((key) => (old[key] ?? null) !== now[key])
     .map((key) => ({ key: names[key], old: old[key], new: now[key] }));
-  if (differences.length > 0) throw mismatch(where, differences);
+  if (differences.length > 0) throw mismatch(where, differences, hint);
 }
 
-function mismatch(where: string, differences: readonly Difference[]): CandlewickError {
+function mismatch(
+  where: string,
+  differences: readonly Difference[],
+  hint = 'name another directory with --output, or set the keys as the run has them',
+): CandlewickError {
   const spell = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value));
   const lines = differences.map(
     ({ key, old, new: now }) => `${key} is ${spell(old)} in the run and ${spell(now)} now`,
@@ -225,7 +234,7 @@ function mismatch(where: string, differences: readonly Difference[]): Candlewick
   return errorFor(
     'RESUME_MISMATCH',
     `${where} holds a run of another configuration: ${lines.join('; ')}`,
-    'name another directory with --output, or set the keys as the run has them',
+    hint,
   );
 }
 

@@ -3,6 +3,7 @@ import { parseRange } from '../config/index.js';
 import type { Range } from '../config/index.js';
 import { defaultParts, duration, short, StopSignals, verifyRun } from '../run/index.js';
 import type { Difference, Verdict, VerifyProgress } from '../run/index.js';
+import { peekCommand } from './peek.js';
 import { addOutputOptions } from './options.js';
 import { ignoreClosedPipes, Output } from './output.js';
 import type { OutputOptions } from './output.js';
@@ -14,7 +15,7 @@ interface VerifyFlags extends OutputOptions {
   steps?: Range;
 }
 
-/** `candlewick data verify`. */
+/** `candlewick data verify|peek`. */
 export function dataCommand(): Command {
   const verify = new Command('verify')
     .description('replay the stream of a run without training, and compare it with what the run trained on')
@@ -34,7 +35,10 @@ Examples:
     .action(async (run: string, flags: VerifyFlags) => {
       process.exitCode = await verifyData(run, flags);
     });
-  return new Command('data').description('look at the stream that a run is trained on').addCommand(verify);
+  return new Command('data')
+    .description('look at the stream that a run is trained on')
+    .addCommand(verify)
+    .addCommand(peekCommand());
 }
 
 async function verifyData(run: string, flags: VerifyFlags): Promise<number> {

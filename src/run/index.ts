@@ -14,3 +14,5 @@ export { Trainer } from './trainer.js';
 export type { RunPlan, TrainerOptions, TrainerParts } from './trainer.js';
 export { verifyRun } from './verify.js';
 export type { Difference, Verdict, VerifyProgress } from './verify.js';
+export { peekBatch } from './peek.js';
+export type { PeekedBatch, PeekedDocument } from './peek.js';

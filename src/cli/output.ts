@@ -61,6 +61,7 @@ export function usageError(cause: CommanderError, program: string): CandlewickEr
   const [message = '', ...rest] = cause.message.replace(/^error: /, '').split('\n');
   const suggestion = /\((Did you mean .*)\)/i.exec(rest.join(' '))?.[1];
   const help = `${program} --help lists what there is`;
+  if (cause.code === 'commander.help') return errorFor('USAGE', 'a verb is missing', help);
   const hint = suggestion === undefined ? help : `${suggestion.replace(/^D/, 'd')} ${help}`;
   return errorFor('USAGE', message, hint);
 }

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { errorFor } from '../errors.js';
 import { defaultParts, peekBatch, StopSignals } from '../run/index.js';
 import type { PeekedBatch, PeekedDocument } from '../run/index.js';
 import { addOutputOptions, wholeNumber } from './options.js';
@@ -38,13 +39,14 @@ Examples:
 }
 
 async function peek(path: string, flags: PeekFlags): Promise<number> {
+  if (flags.batch < 1) throw errorFor('USAGE', 'there is no batch 0', 'batches are counted from 1');
   ignoreClosedPipes(true);
   const output = new Output(flags);
   const { people } = output;
   using signals = new StopSignals((name) => people.warn(`${name}: stopping`));
   try {
     const found = await peekBatch(path, defaultParts(), {
-      batch: Math.max(1, flags.batch),
+      batch: flags.batch,
       signal: signals.signal,
       say: (message) => people.say(message),
       warn: (message) => people.warn(message),

@@ -63,7 +63,7 @@ def unreachable(what, endpoint, error):
     """The hub cannot be reached."""
     return SourceFailure(
         "SOURCE_UNAVAILABLE",
-        f"{what} cannot be reached: {error}",
+        f"{what} cannot be reached: {' '.join(str(error).split())[:500] or type(error).__name__}",
         OFFLINE_HINT.format(endpoint=endpoint),
         True,
         cause=_network_cause(error),
@@ -220,9 +220,7 @@ def _classify_one(error, where, endpoint, reading, to_the_cause):
         or (_root_module(error).startswith(("httpx", "httpcore")) and names & {"TransportError", "TimeoutException"})
         or _root_module(error) in ("requests", "urllib3")
     ):
-        failure = unreachable(where, endpoint, text)
-        failure.cause = _network_cause(error)
-        return failure
+        return unreachable(where, endpoint, error)
     if isinstance(error, PermissionError):
         return SourceFailure("SOURCE_UNAVAILABLE", f"{where} cannot be read: {text}", "check its permissions")
     if isinstance(error, FileNotFoundError):

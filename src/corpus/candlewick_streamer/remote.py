@@ -73,9 +73,14 @@ def _limit_requests():
         return _limit_sessions()
     seconds = float(os.environ["HF_HUB_DOWNLOAD_TIMEOUT"])
 
+    def limit(request):
+        timeouts = request.extensions.get("timeout") or {}
+        limits = {name: timeouts.get(name) or seconds for name in ("connect", "read", "write", "pool")}
+        request.extensions = {**request.extensions, "timeout": limits}
+
     def limited():
         client = default_client_factory()
-        client.timeout = seconds
+        client.event_hooks = {**client.event_hooks, "request": [*client.event_hooks["request"], limit]}
         return client
 
     set_client_factory(limited)

@@ -1,7 +1,8 @@
 """A first look into a source: is the text column there, is there a row at all, how many rows are there."""
 
 from . import lines, parquet
-from .failure import SourceFailure
+from .failure import SourceFailure, classify
+from .hub import endpoint
 from .text import no_template
 
 #: Files of a remote dataset that are opened in search of a first row; a look must stay cheap.
@@ -12,7 +13,13 @@ COUNTED_FILES = 64
 
 def _checked(file, text, dataset):
     module = parquet if file.format == "parquet" else lines
-    return module.checked(file, text, dataset)
+    try:
+        return module.checked(file, text, dataset)
+    except Exception as error:
+        failure = classify(error, f"{dataset}: {file.path}", endpoint(), reading=True)
+        if failure is error or failure.code == "STREAMER_CRASHED":
+            raise
+        raise failure from error
 
 
 def _empty(source):

@@ -1,6 +1,6 @@
 /**
- * A hub in a process of its own: `node hub-process.js <options in JSON>` prints its address on the first line of stdout
- * and ends with its stdin. Lines on stdin are commands, each answered by a line of JSON.
+ * A hub in a process of its own. The first line of its stdin are its options in JSON, and its address is the first line
+ * of its stdout. Further lines are commands, each answered by a line of JSON; the end of stdin is its end.
  */
 import { createInterface } from 'node:readline';
 import { type FaultRule, randomFaults, type RandomKind, scriptOf } from './hub-faults.js';
@@ -22,12 +22,13 @@ export type HubCommand =
   /** Answered by how many requests there were, the bytes of files sent, and seconds of processor time. */
   | { report: true };
 
-const options = JSON.parse(process.argv[2] ?? '{}') as HubProcessOptions;
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+const options = JSON.parse((await lines.next()).value as string) as HubProcessOptions;
 const hub = await LocalHub.start(options.repositories);
 if (options.pageSize !== undefined) hub.pageSize = options.pageSize;
 process.stdout.write(`${hub.url}\n`);
 
-for await (const line of createInterface({ input: process.stdin })) {
+for await (const line of { [Symbol.asyncIterator]: () => lines }) {
   process.stdout.write(`${JSON.stringify(obey(JSON.parse(line) as HubCommand))}\n`);
 }
 await hub.close();

@@ -22,9 +22,8 @@ export class HubProcess implements AsyncDisposable {
 
   static async start(options: HubProcessOptions): Promise<HubProcess> {
     const script = await compiled();
-    const child = spawn(process.execPath, [script, JSON.stringify(options)], {
-      stdio: ['pipe', 'pipe', 'inherit'],
-    });
+    const child = spawn(process.execPath, [script], { stdio: ['pipe', 'pipe', 'inherit'] });
+    child.stdin.write(`${JSON.stringify(options)}\n`);
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     const { value } = await lines.next();
     if (value === undefined) throw new Error('the hub did not start');

@@ -59,7 +59,8 @@ def _stop_backoff():
     except ImportError:
         return
     for name in ("http_backoff", "http_stream_backoff"):
-        defaults = getattr(getattr(_http, name, None), "__kwdefaults__", None)
+        function = getattr(_http, name, None)
+        defaults = getattr(getattr(function, "__wrapped__", function), "__kwdefaults__", None)
         if defaults and "max_retries" in defaults:
             defaults["max_retries"] = 0
 

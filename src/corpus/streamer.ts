@@ -4,16 +4,11 @@ import { fileURLToPath } from 'node:url';
 import { CandlewickError, errorFor } from '../errors.js';
 import type { NativeLink } from '../native/binding.js';
 import { AnswerCounter } from './frames.js';
-import {
-  type ControlMessage,
-  type ErrorMessage,
-  type HeartbeatMessage,
-  parseMessages,
-  type ReadyMessage,
-} from './messages.js';
+import { type ControlMessage, type ErrorMessage, parseMessages, type ReadyMessage } from './messages.js';
 import { type SourceEvent, triedInWords } from './notices.js';
 import { type Failure, isGivenUp, RetryPolicy } from './retry.js';
 import { type Exit, StreamerProcess } from './streamer-process.js';
+import { Watchdog } from './watchdog.js';
 
 /** What to stream. */
 export interface StreamerSource {
@@ -55,7 +50,6 @@ export const defaultRetryBudget = 1800;
 const maxRestarts = 3;
 /** Failures in a row after which a new process, without this one's caches, is to try. */
 const attemptsOfOneProcess = 4;
-const watchEvery = 1_000;
 const budgetHint =
   'the same command goes on later from what was saved; --retry-budget SECONDS sets how long to wait';
 const crashHint = 'what it wrote last is above; `npx candlewick setup` makes a fresh Python environment';
@@ -88,12 +82,9 @@ export class Streamer {
   readonly #retry: RetryPolicy;
   /** Failures of this process since its last answer. */
   #failures = 0;
-  /** What was last seen to be done, and when. */
-  #work = { done: '', time: 0 };
   #complaint: ErrorMessage | null = null;
-  #lastHeard = 0;
   #startedAt = 0;
-  #watch: NodeJS.Timeout | null = null;
+  #watch: Watchdog | null = null;
   #loadTimer: NodeJS.Timeout | null = null;
   #retryTimer: NodeJS.Timeout | null = null;
   #isWaitingToRetry = false;
@@ -181,7 +172,6 @@ export class Streamer {
     this.#answers = new AnswerCounter();
     this.#failures = 0;
     this.#isWaitingToRetry = false;
-    this.#work = { done: '', time: performance.now() };
     const running: StreamerProcess = new StreamerProcess(command, env, {
       data: (chunk) => {
         if (running === this.#process) this.#receive(chunk);
@@ -227,7 +217,7 @@ export class Streamer {
   }
 
   #receive(chunk: Uint8Array): void {
-    this.#lastHeard = performance.now();
+    this.#watch?.heard();
     if (this.#ended) return;
     const before = this.#answers.answers;
     this.#answers.push(chunk);
@@ -256,7 +246,8 @@ export class Streamer {
     } else if (message.kind === 'progress') {
       this.#onEvent({ type: 'notice', message: message.message });
     } else if (message.kind === 'heartbeat') {
-      this.#watchWork(message);
+      if (this.#isWaitingToRetry || !this.#isReady) this.#watch?.rested();
+      else this.#watch?.beat(message, this.#answers.answers);
     } else if (message.kind === 'error') {
       if (message.waits) this.#tryAgain(message);
       else this.#complaint = message;
@@ -339,7 +330,7 @@ export class Streamer {
     this.#isWaitingToRetry = true;
     this.#retryTimer = setTimeout(() => {
       this.#isWaitingToRetry = false;
-      this.#work = { done: '', time: performance.now() };
+      this.#watch?.rested();
       waiting?.write(`${JSON.stringify({ op: 'retry', id: complaint.id })}\n`);
     }, delay * 1000);
   }
@@ -391,46 +382,26 @@ export class Streamer {
     else this.fail(error);
   }
 
-  /** Takes a process for stuck that lives, has something to do, and does nothing. */
-  #watchWork({ fetched = 0, waiting = 0 }: HeartbeatMessage): void {
-    const now = performance.now();
-    const done = `${fetched} ${this.#answers.answers}`;
-    const isIdle = waiting === 0 || this.#isWaitingToRetry || !this.#isReady;
-    if (isIdle || done !== this.#work.done) this.#work = { done, time: now };
-    const seconds = (now - this.#work.time) / 1000;
-    if (seconds * 1000 < this.#options.stuck) return;
-    const error = errorFor(
-      'SOURCE_UNAVAILABLE',
-      `${this.#options.source.dataset}: nothing came for ${Math.round(seconds)} s`,
-      'check the network',
-    );
-    const failure = { kind: 'stuck', attempts: null, retryAfter: null };
-    this.#unavailable(error, failure, `nothing came for ${Math.round(seconds)} s`);
-  }
-
-  /** Takes a process that sends nothing, not even heartbeats, for dead. */
   #startWatch(): void {
-    const { silence } = this.#options;
-    const every = Math.min(watchEvery, silence / 4);
-    this.#lastHeard = performance.now();
-    let lastTick = performance.now();
-    this.#watch = setInterval(() => {
-      const now = performance.now();
-      // The event loop stood still, or the machine slept: what came in meanwhile has not been read yet.
-      if (now - lastTick > 5 * every) this.#lastHeard = now;
-      lastTick = now;
-      if (now - this.#lastHeard < silence) return;
-      const message = withTail(
-        `the streamer was silent for ${silence / 1000} s`,
-        this.#process?.stderr ?? [],
-      );
-      this.#incident(errorFor('STREAMER_CRASHED', message, crashHint));
-    }, every);
-    this.#watch.unref();
+    const { silence, source, stuck } = this.#options;
+    this.#watch = new Watchdog({
+      silence,
+      stuck,
+      onSilence: () => {
+        const tail = this.#process?.stderr ?? [];
+        const message = withTail(`the streamer was silent for ${silence / 1000} s`, tail);
+        this.#incident(errorFor('STREAMER_CRASHED', message, crashHint));
+      },
+      onStuck: (seconds) => {
+        const cause = `nothing came for ${Math.round(seconds)} s`;
+        const error = errorFor('SOURCE_UNAVAILABLE', `${source.dataset}: ${cause}`, 'check the network');
+        this.#unavailable(error, { kind: 'stuck', attempts: null, retryAfter: null }, cause);
+      },
+    });
   }
 
   #clearTimers(): void {
-    if (this.#watch) clearInterval(this.#watch);
+    this.#watch?.stop();
     if (this.#loadTimer) clearTimeout(this.#loadTimer);
     if (this.#retryTimer) clearTimeout(this.#retryTimer);
   }

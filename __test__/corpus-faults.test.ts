@@ -158,6 +158,30 @@ describe('the stream is exact over', () => {
   });
 });
 
+describe('random faults', () => {
+  it('depend on the seed and the request alone, and come at their rate', () => {
+    const request = (path: number, before: number) => ({
+      method: 'GET',
+      path: `/file-${path}`,
+      file: `file-${path}`,
+      range: 'bytes=0-99',
+      authorization: null,
+      before,
+    });
+    const places = Array.from({ length: 2000 }, (_, i) => [i % 40, Math.floor(i / 40)] as const);
+    const draw = (seed: number, order = places) => {
+      const script = randomFaults(seed, 0.2);
+      const drawn = order.map((place) => [place, script(request(...place)) ?? null] as const);
+      return new Map(drawn.map(([place, fault]) => [String(place), JSON.stringify(fault)]));
+    };
+    const faults = draw(1);
+    expect(new Map([...draw(1, places.toReversed())].toReversed())).toEqual(faults);
+    expect(draw(2)).not.toEqual(faults);
+    const rate = [...faults.values()].filter((fault) => fault !== 'null').length / places.length;
+    expect(Math.abs(rate - 0.2)).toBeLessThan(0.03);
+  });
+});
+
 describe('opening a dataset', () => {
   it('is tried again when the hub is not there', async () => {
     await hub.down();

@@ -71,6 +71,28 @@ describe('stream()', () => {
     expect([a, b]).toEqual([documents, documents]);
   });
 
+  it.each([
+    ['parquet alone, which is read by group', []],
+    ['parquet and lines, which are not', ['d.jsonl', 'e.jsonl']],
+  ])('passes over empty files: %s', async (name, more) => {
+    const mixed = join(folder, `empty-${name.length}`);
+    await writeParquet(
+      { path: join(mixed, 'a.parquet'), documents: [] },
+      {
+        path: join(mixed, 'b.parquet'),
+        documents: rows.slice(0, 300),
+        type: 'pa.large_string()',
+        groupRows: 70,
+      },
+      { path: join(mixed, 'c.parquet'), documents: [null, '', null] },
+      { path: join(mixed, 'f.parquet'), documents: rows.slice(300), groupRows: 1000 },
+      { path: join(mixed, 'g.parquet'), documents: [] },
+    );
+    for (const file of more) await writeFile(join(mixed, file), '');
+    await using corpus = corpusOf({ epochs: 2 }, mixed);
+    expect(await collect(corpus.stream())).toEqual([...documents, ...documents]);
+  });
+
   it('of JSON lines, text files and sample works alike', async () => {
     await writeFile(join(folder, 'x.jsonl'), rows.map((text) => `${JSON.stringify({ text })}\n`).join(''));
     await using lines = corpusOf({}, join(folder, 'x.jsonl'));

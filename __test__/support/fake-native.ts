@@ -11,7 +11,7 @@ import type {
   NativeTokenizer,
   NativeTrainer,
 } from '../../src/native/binding.js';
-import type { SourceReady, TrainableCorpus } from '../../src/run/index.js';
+import type { OpenSource, SourceReady, TrainableCorpus } from '../../src/run/index.js';
 
 /**
  * A binding without native code: the loss is a function of the step, so that a run that was resumed can be held
@@ -50,7 +50,6 @@ export class FakeNative {
     collectHeldOut: async (feed) => {
       return fakeHeldOut((feed as FakeFeed).options.max_samples ?? 0);
     },
-    joinHeldOut: (parts) => fakeHeldOut(parts.reduce((sum, part) => sum + part.documents(), 0)),
     tokenizerFromPath: async (path) => {
       try {
         const { size } = JSON.parse(readFileSync(join(path, 'tokenizer.json'), 'utf8')) as { size: number };
@@ -92,8 +91,9 @@ export class FakeNative {
   /** A corpus of two files. */
   corpus(ready: Partial<SourceReady> = {}): TrainableCorpus {
     return {
-      open: async () => {
-        const announced: SourceReady = {
+      open: async (): Promise<OpenSource> => ({
+        link: fakeLink,
+        ready: {
           dataset: 'made/up',
           config_name: null,
           split: 'train',
@@ -103,17 +103,9 @@ export class FakeNative {
           row_groups: true,
           total_rows: 1000,
           ...ready,
-        };
-        const { dataset, revision } = announced;
-        const source = {
-          link: fakeLink,
-          ready: announced,
-          identity: { dataset, revision },
-          weight: 1,
-          on_exhausted: 'stop' as const,
-        };
-        return { sources: [source], release: () => undefined };
-      },
+        },
+        release: () => undefined,
+      }),
       close: async () => undefined,
     };
   }

@@ -56,7 +56,7 @@ export async function slowReference(request: ReferenceRequest, files?: string[])
 }
 
 /** A folder with the peer's Python package, installed once a clone. */
-async function peerPackages(): Promise<string> {
+export async function peerPackages(): Promise<string> {
   const cache = join(repository, 'node_modules', '.cache', 'candlewick');
   const folder = join(cache, peer);
   if (existsSync(folder)) return folder;

@@ -150,30 +150,28 @@ async function train(
       { signal: signals.signal, notice: (notice) => tell({ type: 'source', ...notice }) },
     );
     try {
-      const { sources } = await corpus.open();
-      const [ready] = sources.map((source) => source.ready);
+      const source = await corpus.open();
+      const { ready } = source;
       people.say(
-        `training ${origin.vocab_size.toLocaleString('en-US')} tokens from ${ready?.files.length} files of split ${ready?.split}`,
+        `training ${origin.vocab_size.toLocaleString('en-US')} tokens from ${ready.files.length} files of split ${ready.split}`,
       );
       const began = performance.now();
       let last = { documents: 0, bytes: 0 };
-      const tokenizer = await trainTokenizer(binding, sources, {
+      const tokenizer = await trainTokenizer(binding, source, {
         vocabSize: origin.vocab_size,
         pattern: origin.pattern,
         specialTokens: origin.special_tokens,
         maxSamples: origin.max_samples,
         batchSize: flags.batchSize ?? 1000,
         threads: availableParallelism(),
-        heldOut: [],
+        heldOut: null,
         signal: signals.signal,
         onProgress: (event) => {
           last = event;
           tell(event);
         },
       });
-      await saveTokenizer(tokenizer, directory, {
-        [ORIGIN_FILE]: { ...origin, revision: ready?.revision ?? null },
-      });
+      await saveTokenizer(tokenizer, directory, { [ORIGIN_FILE]: { ...origin, revision: ready.revision } });
       const seconds = (performance.now() - began) / 1000;
       const { documents, bytes } = last;
       const result = {

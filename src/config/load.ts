@@ -10,7 +10,6 @@ import type { Decision, ResolvedConfig } from './resolve.js';
 import type { RunConfig } from './schema.js';
 import { ConfigSource } from './source.js';
 import type { Override } from './source.js';
-import { oneSourceKeys } from './sources.js';
 
 /** A configuration that is ready to run. */
 export interface LoadedConfig {
@@ -61,14 +60,7 @@ export function configFromValues(values: unknown, overrides: readonly Override[]
   return parseConfig(stringify(values), 'config', overrides);
 }
 
-/** A configuration as the text of a `config.yaml`: with one source its keys, with several `data.sources`. */
+/** A configuration as the text of a `config.yaml`. */
 export function configToYaml(config: RunConfig): string {
-  const { sources, ...data } = config.data;
-  const alone = Object.entries(data).filter(([key]) => sources === null || !isOneSourceKey(key));
-  const written = Object.fromEntries([...(sources === null ? [] : [['sources', sources]]), ...alone]);
-  return stringify({ ...config, data: written }, { lineWidth: 110 });
-}
-
-function isOneSourceKey(key: string): boolean {
-  return (oneSourceKeys as string[]).includes(key);
+  return stringify(config, { lineWidth: 110 });
 }

@@ -153,8 +153,7 @@ export class HuggingFaceStreamingCorpus implements StreamingCorpus {
       this.#revision ??= ready.revision;
       const description = describe(ready);
       const { files: _, ...identity } = description;
-      const source = { link, ready, identity, weight: 1, on_exhausted: 'stop' as const };
-      return { sources: [source], description, release };
+      return { link, ready, description, identity, release };
     } catch (error) {
       release();
       throw error;

@@ -1,10 +1,10 @@
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { feedSources, linksOf } from '../corpus/index.js';
 import { errorFor } from '../errors.js';
 import type { HeldOutEnd, NativeBinding, NativeTokenizer } from '../native/binding.js';
 import { disk, exists, namesIn, onDisk } from './disk.js';
 import type { SetupEvent } from './events.js';
+import { feedSource } from './held-out.js';
 import type { OpenSource } from './source.js';
 
 /** How a tokenizer is trained from a stream. */
@@ -16,8 +16,7 @@ export interface TokenizerTraining {
   maxSamples: number | null;
   batchSize: number;
   threads: number;
-  /** Where the held-out part of each source ends; empty: nothing is held out. */
-  heldOut: readonly HeldOutEnd[];
+  heldOut: HeldOutEnd | null;
   signal?: AbortSignal | undefined;
   /** Hears of progress about four times a second. */
   onProgress?: (event: SetupEvent & { type: 'tokenizer' }) => void;
@@ -25,16 +24,12 @@ export interface TokenizerTraining {
 
 const REPORT_MS = 250;
 
-/**
- * Trains a tokenizer from sources, each in file order. Throws VOCAB_TOO_LARGE, ABORTED, CONFIG_INVALID for a stream that
- * would never end, and the sources' errors.
- */
+/** Trains a tokenizer from a source in file order. Throws VOCAB_TOO_LARGE, ABORTED, and the source's errors. */
 export async function trainTokenizer(
   binding: NativeBinding,
-  sources: readonly OpenSource[],
+  source: Pick<OpenSource, 'link' | 'ready'>,
   options: TokenizerTraining,
 ): Promise<NativeTokenizer> {
-  refuseEndless(sources, options.maxSamples);
   const trainer = binding.createTokenizerTrainer(
     JSON.stringify({
       vocab_size: options.vocabSize,
@@ -44,7 +39,7 @@ export async function trainTokenizer(
   );
   const feed = binding.createFeed(
     {
-      sources: feedSources(sources, options.heldOut),
+      sources: [feedSource(source, options.heldOut)],
       order: 'file',
       seed: 0,
       shuffle_buffer_size: 1,
@@ -53,7 +48,7 @@ export async function trainTokenizer(
       max_samples: options.maxSamples,
       threads: options.threads,
     },
-    linksOf(sources),
+    [source.link],
   );
   const began = performance.now();
   const report = () => {
@@ -95,17 +90,6 @@ export async function trainTokenizer(
     options.signal?.removeEventListener('abort', abort);
     await feed.close();
   }
-}
-
-/** A source that repeats goes on until another stops the stream, or a limit does. */
-function refuseEndless(sources: readonly OpenSource[], maxSamples: number | null): void {
-  const policies = new Set(sources.map(({ on_exhausted }) => on_exhausted));
-  if (maxSamples !== null || policies.has('stop') || !policies.has('repeat')) return;
-  throw errorFor(
-    'CONFIG_INVALID',
-    'a tokenizer would be trained forever: sources repeat, none stops the stream, and there is no limit',
-    'set tokenizer.train.max_samples (maxSamples), or on_exhausted: stop for a source',
-  );
 }
 
 /**

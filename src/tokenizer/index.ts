@@ -112,22 +112,22 @@ async function trainOnCorpus(
 ): Promise<NativeTokenizer> {
   const { vocabSize, pattern, specialTokens } = resolved(options);
   const limits = [options.maxSamples, corpus.maxSamples].filter((limit) => typeof limit === 'number');
-  const { sources, release } = await corpus.open();
+  const source = await corpus.open();
   try {
-    return await trainTokenizer(native(), sources, {
+    return await trainTokenizer(native(), source, {
       vocabSize,
       pattern,
       specialTokens,
       maxSamples: limits.length > 0 ? Math.min(...limits) : null,
       batchSize: corpus.batchSize,
       threads: availableParallelism(),
-      heldOut: [],
+      heldOut: null,
       signal: options.signal,
       onProgress: ({ documents, bytes, merges, target, seconds }) =>
         options.onProgress?.({ documents, bytes, merges, target, seconds }),
     });
   } finally {
-    release();
+    source.release();
   }
 }
 

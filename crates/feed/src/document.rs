@@ -44,7 +44,8 @@ impl Drop for Document {
 pub(crate) struct Window {
     pub(crate) begin: Arc<Begin>,
     pub(crate) documents: Vec<Document>,
-    pub(crate) undrained: Arc<Undrained>,
+    /// None in file order, where a window is a frame.
+    pub(crate) undrained: Option<Arc<Undrained>>,
 }
 
 /// What a reader has handed on and nobody has begun to encode. It fetches no faster than this shrinks, so that the

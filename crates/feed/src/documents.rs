@@ -1,8 +1,13 @@
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use crossbeam_channel::Receiver;
 
-use crate::{FeedError, OnExhausted, document::Document, mix::Mix, reader::Windows};
+use crate::{
+    FeedError, OnExhausted,
+    document::{Document, Undrained},
+    mix::Mix,
+    reader::Windows,
+};
 
 /// The documents of a feed, in its order, without tokens. Several sources are mixed as batches are, with bytes of text
 /// standing for tokens.
@@ -19,12 +24,13 @@ pub struct Documents {
 pub(crate) struct Source {
     windows: Receiver<Windows>,
     ready: VecDeque<Document>,
+    undrained: Option<Arc<Undrained>>,
     on_exhausted: OnExhausted,
 }
 
 impl Source {
     pub(crate) fn new(windows: Receiver<Windows>, on_exhausted: OnExhausted) -> Self {
-        Self { windows, ready: VecDeque::new(), on_exhausted }
+        Self { windows, ready: VecDeque::new(), undrained: None, on_exhausted }
     }
 }
 
@@ -42,6 +48,9 @@ impl Documents {
             let Some(index) = self.next.take().or_else(|| self.mix.next()) else { break };
             let source = &mut self.sources[index];
             if let Some(document) = source.ready.pop_front() {
+                if let Some(undrained) = &source.undrained {
+                    undrained.remove(1, document.bytes().len() as u64);
+                }
                 self.mix.consume(index, document.bytes().len() as u64);
                 if let Some(left) = &mut self.left {
                     *left -= 1;
@@ -51,6 +60,7 @@ impl Documents {
             match source.windows.recv().map_err(|_| FeedError::lost_thread())?? {
                 Some(window) => {
                     source.ready.extend(window.documents);
+                    source.undrained = window.undrained;
                     self.next = Some(index);
                 }
                 None if source.on_exhausted == OnExhausted::Drop => self.mix.drop_source(index),

@@ -86,9 +86,14 @@ pub(crate) fn dispatch(windows: Receiver<Windows>, jobs: Sender<Job>, coming: Se
             Ok(None) => return drop(coming.send(Ok(None))),
             Err(error) => return drop(coming.send(Err(error))),
         };
+        let drained = |documents: usize, bytes: usize| {
+            if let Some(undrained) = &window.undrained {
+                undrained.remove(documents as u64, bytes as u64);
+            }
+        };
         let mut documents = window.documents.into_iter().enumerate().peekable();
         while documents.next_if(|&(index, _)| (index as u64) < skip).is_some_and(|(_, skipped)| {
-            window.undrained.remove(1, skipped.bytes().len() as u64);
+            drained(1, skipped.bytes().len());
             true
         }) {}
         skip = 0;
@@ -101,7 +106,7 @@ pub(crate) fn dispatch(windows: Receiver<Windows>, jobs: Sender<Job>, coming: Se
                 bytes += document.bytes().len();
                 chunk.push(document);
             }
-            window.undrained.remove(chunk.len() as u64, bytes as u64);
+            drained(chunk.len(), bytes);
             let (reply, encoded) = bounded(1);
             let job = Job { begin: window.begin.clone(), first: first as u64, documents: chunk, reply };
             // The place in the order first, then the work: `coming` is bounded and so bounds what is in flight.

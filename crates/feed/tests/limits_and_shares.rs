@@ -173,6 +173,29 @@ fn epochs_may_be_raised_where_nothing_dropped_out() {
 }
 
 #[test]
+fn sources_that_dropped_out_take_part_again_when_epochs_are_raised() {
+    let tokenizer = bytes_tokenizer();
+    for seed in 0..40_u64 {
+        println!("seed {seed}");
+        let random = &mut Random(seed ^ 0xd209);
+        let count = 2 + random.below(3);
+        let sizes: Vec<_> = (0..count).map(|_| 2 + random.below(20)).collect();
+        let datasets = numbered(random, &sizes);
+        let weights: Vec<_> = (0..count).map(|_| 1 + random.below(4) as u64).collect();
+        let policies = vec![OnExhausted::Drop; count];
+        let to = |epochs| FeedOptions { epochs: Some(epochs), ..mixed(&datasets, &weights, &policies) };
+        let raised = in_legs(&datasets, &[(to(1), usize::MAX), (to(3), usize::MAX)], &tokenizer);
+        let mut come = documents(&tokenizer, &stream(&raised));
+        come.sort();
+        let mut once: Vec<_> =
+            datasets.iter().flat_map(|d| d.in_file_order().into_iter().map(|(_, text)| text)).collect();
+        once.sort();
+        let thrice: Vec<_> = once.iter().flat_map(|text| std::iter::repeat_n(text.clone(), 3)).collect();
+        assert_eq!(come, thrice, "seed {seed}: every document once an epoch");
+    }
+}
+
+#[test]
 fn ranks_of_a_mixture_see_the_rows_of_one_and_their_number_may_change() {
     let tokenizer = bytes_tokenizer();
     for seed in 0..12_u64 {

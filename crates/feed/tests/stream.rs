@@ -213,3 +213,20 @@ fn a_feed_of_documents_gives_file_order() {
         assert!(all == dataset.in_file_order(), "seed {seed}");
     }
 }
+
+#[test]
+fn a_feed_of_documents_in_the_order_of_training_gives_every_window() {
+    for seed in SEEDS {
+        let dataset = Dataset::random(&mut Random(seed ^ 0x1234), seed % 2 == 0);
+        let options = FeedOptions { batches: None, ..options(vec![source(&dataset)], 20, 1, 1) };
+        let streamer = Streamer::start(&dataset, 13);
+        let (feed, mut documents) = Feed::documents(&options, std::slice::from_ref(&streamer.link)).unwrap();
+        let mut all = Vec::new();
+        while let Some(document) = documents.next_document().unwrap() {
+            all.push(String::from_utf8(document.bytes().to_vec()).unwrap());
+        }
+        drop(documents);
+        drop(feed);
+        assert!(all == dataset.in_training_order(7, 1, 20, None), "seed {seed}");
+    }
+}

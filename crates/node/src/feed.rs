@@ -124,7 +124,8 @@ impl NativeFeed {
     }
 
     /// Reads up to `count` batches (at least one) without handing them out: `{"batches", "state"}` as JSON, where
-    /// `batches` is how many there were, left-out ones not counted, and `state` resumes after the last.
+    /// `batches` is how many there were, left-out ones not counted, and `state` resumes after the last. Of a feed of
+    /// documents it reads documents, and there is no state.
     #[napi(ts_return_type = "Promise<string>")]
     pub fn advance<'e>(&self, env: &'e Env, count: u32) -> napi::Result<Object<'e>> {
         let (promise, object) = Promise::<String>::new(env)?;
@@ -232,6 +233,16 @@ impl Running {
     }
 
     fn advance(&mut self, count: u32) -> Result<String, Failure> {
+        if let Some(Reading::Documents(documents)) = &mut self.reading {
+            let mut passed = 0;
+            while passed < count as usize {
+                match documents.take(count as usize - passed)?.len() {
+                    0 => break,
+                    some => passed += some,
+                }
+            }
+            return Ok(json!({"batches": passed, "state": null}).to_string());
+        }
         let reader = self.batches()?;
         let (mut batch, mut batches) = (Batch::default(), 0);
         while batches < count {

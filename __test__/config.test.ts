@@ -78,14 +78,6 @@ describe('a configuration', () => {
     expect(message).toContain('run.yaml:1:1 data.dataset: the key is missing');
   });
 
-  it('says that several sources are for later', () => {
-    const { code, message } = wrongSet('data.sources=[]');
-    expect([code, message]).toEqual([
-      'CONFIG_INVALID',
-      '--set data.sources: this version trains from one source',
-    ]);
-  });
-
   it('reads 3e-4 as a number', () => {
     expect(parseConfig(`${base}optimizer: {lr: 3e-4}\n`, 'run.yaml').config.optimizer.lr).toBe(3e-4);
     expect(parseConfig(base, 'run.yaml', [parseSet('optimizer.lr=3e-4')]).config.optimizer.lr).toBe(3e-4);
@@ -93,6 +85,82 @@ describe('a configuration', () => {
 
   it('takes an empty section for one with defaults', () => {
     expect(parseConfig(`${base}evaluation:\n`, 'run.yaml').config.evaluation.documents).toBe(0);
+  });
+});
+
+describe('several sources', () => {
+  const several = `${base.replace('dataset: sample, ', '')}`.replace(
+    'data: {',
+    'data: {sources: [{dataset: a/b, weight: 3}, {dataset: c/d, text_column: body, on_exhausted: drop}], ',
+  );
+  const wrongSources = (...sets: string[]) =>
+    failure(() => parseConfig(several, 'run.yaml', sets.map(parseSet))).message;
+
+  it('have their own keys, with defaults', () => {
+    const { sources } = parseConfig(several, 'run.yaml').config.data;
+    const rest = { config_name: null, split: 'train', text_template: null, revision: null };
+    expect(sources).toEqual([
+      { dataset: 'a/b', ...rest, text_column: 'text', weight: 3, on_exhausted: 'stop' },
+      { dataset: 'c/d', ...rest, text_column: 'body', weight: 1, on_exhausted: 'drop' },
+    ]);
+  });
+
+  it('are written and read again, without the keys of one source', () => {
+    const { config } = parseConfig(several, 'run.yaml');
+    const text = configToYaml(config);
+    expect(parseConfig(text, 'config.yaml').config).toEqual(config);
+    expect(text).toMatch(/^data:\n {2}sources:\n {4}- dataset: a\/b\n/m);
+    expect(text).not.toMatch(/^ {2}(dataset|split|revision):/m);
+    expect(configToYaml(parseConfig(base, 'run.yaml').config)).not.toContain('sources');
+  });
+
+  it('can be changed one by one by --set', () => {
+    const sets = ['data.sources.1.weight=0.5', 'data.sources.0.revision=v1'].map(parseSet);
+    const { sources } = parseConfig(several, 'run.yaml', sets).config.data;
+    expect(sources).toMatchObject([
+      { weight: 3, revision: 'v1' },
+      { weight: 0.5, revision: null },
+    ]);
+    expect(wrongSources('data.sources.1.wieght=2')).toBe(
+      '--set data.sources.1.wieght: unknown key; did you mean "weight"?',
+    );
+  });
+
+  it.each([
+    ['data.sources.0.weight=0', 'data.sources.0.weight: expected more than 0, got 0'],
+    ['data.sources.1.on_exhausted=loop', 'expected one of repeat, stop, drop, got "loop"'],
+    ['data.sources=[]', 'data.sources: expected at least 1 values, got []'],
+    ['data.sources=[{weight: 1}]', 'data.sources.0.dataset: the key is missing'],
+    ['data.sources.1.text_template="{body"', 'data.sources.1.text_template: '],
+  ])('%s is refused', (set, message) => {
+    expect(wrongSources(set)).toContain(message);
+  });
+
+  it('refuse the keys and flags of one source beside them', () => {
+    const beside = failure(() => parseConfig(several.replace('data: {', 'data: {split: test, '), 'run.yaml'));
+    expect(beside.message).toBe('run.yaml:3:8 data.split: split and sources exclude each other');
+    const flag = { key: 'data.dataset', value: 'e/f', flag: '--dataset' };
+    const error = failure(() => parseConfig(several, 'run.yaml', [flag]));
+    expect(error.message).toBe(
+      '--dataset (data.dataset): the configuration has several sources (data.sources), and this cannot change one of them',
+    );
+    expect(error.hint).toContain('--set data.sources.0.dataset=');
+  });
+
+  it('give way to the dataset of a program, as its dataset does to several', () => {
+    const one = { key: 'data.dataset', value: 'own', flag: 'corpus', instead: ['data.sources'] };
+    expect(parseConfig(several, 'run.yaml', [one]).config.data).toMatchObject({
+      dataset: 'own',
+      sources: null,
+    });
+    const many = {
+      key: 'data.sources',
+      value: [{ dataset: 'own' }],
+      flag: 'corpus',
+      instead: ['data.dataset'],
+    };
+    const { dataset, sources } = parseConfig(base, 'run.yaml', [many]).config.data;
+    expect([dataset, sources?.length]).toEqual([null, 1]);
   });
 });
 
@@ -166,7 +234,8 @@ describe('what is resolved', () => {
     const text = configToYaml(config);
     expect(parseConfig(text, 'config.yaml').config).toEqual(config);
     for (const leaf of leafPaths()) {
-      if (!leaf.startsWith('tokenizer.train')) expect(text).toContain(`${leaf.split('.').at(-1)}:`);
+      if (!leaf.startsWith('tokenizer.train') && leaf !== 'data.sources')
+        expect(text).toContain(`${leaf.split('.').at(-1)}:`);
     }
     expect(text).not.toContain('auto\n  threads');
   });

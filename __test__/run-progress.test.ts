@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { parseConfig } from '../src/config/index.js';
 import { duration, Progress, short } from '../src/run/index.js';
 import type { TrainerEvent } from '../src/run/index.js';
@@ -129,5 +129,42 @@ describe('progress', () => {
       '4.50G',
     ]);
     expect([0.5, 59, 185, 7620, 273_600].map(duration)).toEqual(['0.5 s', '59 s', '3m05s', '2h07m', '3d04h']);
+  });
+});
+
+describe('a source that is waited for', () => {
+  const retry = (attempt: number): TrainerEvent => ({
+    type: 'source',
+    kind: 'retry',
+    message: `waiting for the data: 503 from the hub, attempt ${attempt}`,
+  });
+  const recovered: TrainerEvent = { type: 'source', kind: 'recovered', message: 'the data are back' };
+
+  it('is one line that is written over in a terminal', () => {
+    const screen = new Recorder(true);
+    const progress = new Progress(screen, { colour: false });
+    for (const attempt of [1, 2, 3]) progress.training(retry(attempt), config);
+    expect(screen.text).not.toContain('\n');
+    expect(screen.text.endsWith('\r\u001B[2Kwaiting for the data: 503 from the hub, attempt 3')).toBe(true);
+    progress.training(recovered, config);
+    expect(screen.text.endsWith('\nthe data are back\n')).toBe(true);
+  });
+
+  it('is told at once elsewhere, then every 30 s, and again when it fails anew', () => {
+    vi.useFakeTimers();
+    try {
+      const screen = new Recorder(false);
+      const progress = new Progress(screen);
+      for (let attempt = 1; attempt <= 61; attempt++) {
+        progress.training(retry(attempt), config);
+        vi.advanceTimersByTime(1000);
+      }
+      progress.training(recovered, config);
+      progress.training(retry(1), config);
+      const attempts = screen.text.match(/attempt \d+|back/g);
+      expect(attempts).toEqual(['attempt 1', 'attempt 31', 'attempt 61', 'back', 'attempt 1']);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 });

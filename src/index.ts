@@ -1,8 +1,15 @@
 /** Pretrain a transformer from a stream: the public API. */
 export { configFromValues, loadConfig } from './config/index.js';
 export type { LoadedConfig, ResolvedConfig, RunConfig } from './config/index.js';
-export { HuggingFaceStreamingCorpus, ProcessStreamingCorpus } from './corpus/index.js';
-export type { HuggingFaceCorpusOptions, ProcessCorpusOptions, StreamingCorpus } from './corpus/index.js';
+export { HuggingFaceStreamingCorpus, MultiCorpus, ProcessStreamingCorpus } from './corpus/index.js';
+export type {
+  HuggingFaceCorpusOptions,
+  Member,
+  MultiCorpusOptions,
+  OnExhausted,
+  ProcessCorpusOptions,
+  StreamingCorpus,
+} from './corpus/index.js';
 export { StreamingTextDataLoader } from './data/index.js';
 export type { LoaderBatch, LoaderOptions, LoaderStats } from './data/index.js';
 export {
@@ -23,6 +30,7 @@ export type {
   EvalRow,
   RunPlan,
   SetupEvent,
+  SourceShare,
   StepRow,
   TrainerEvent,
   TrainerOptions,

@@ -11,7 +11,7 @@ import type {
   NativeTokenizer,
   NativeTrainer,
 } from '../../src/native/binding.js';
-import type { OpenSource, SourceReady, TrainableCorpus } from '../../src/run/index.js';
+import type { SourceReady, TrainableCorpus } from '../../src/run/index.js';
 
 /**
  * A binding without native code: the loss is a function of the step, so that a run that was resumed can be held
@@ -50,6 +50,7 @@ export class FakeNative {
     collectHeldOut: async (feed) => {
       return fakeHeldOut((feed as FakeFeed).options.max_samples ?? 0);
     },
+    joinHeldOut: (parts) => fakeHeldOut(parts.reduce((sum, part) => sum + part.documents(), 0)),
     tokenizerFromPath: async (path) => {
       try {
         const { size } = JSON.parse(readFileSync(join(path, 'tokenizer.json'), 'utf8')) as { size: number };
@@ -91,9 +92,8 @@ export class FakeNative {
   /** A corpus of two files. */
   corpus(ready: Partial<SourceReady> = {}): TrainableCorpus {
     return {
-      open: async (): Promise<OpenSource> => ({
-        link: fakeLink,
-        ready: {
+      open: async () => {
+        const announced: SourceReady = {
           dataset: 'made/up',
           config_name: null,
           split: 'train',
@@ -103,9 +103,17 @@ export class FakeNative {
           row_groups: true,
           total_rows: 1000,
           ...ready,
-        },
-        release: () => undefined,
-      }),
+        };
+        const { dataset, revision } = announced;
+        const source = {
+          link: fakeLink,
+          ready: announced,
+          identity: { dataset, revision },
+          weight: 1,
+          on_exhausted: 'stop' as const,
+        };
+        return { sources: [source], release: () => undefined };
+      },
       close: async () => undefined,
     };
   }

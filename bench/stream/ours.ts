@@ -64,7 +64,9 @@ const cpuOf = (pid: number): number => {
   return (Number(fields[11]) + Number(fields[12])) / 100;
 };
 
-const source = await corpus.open();
+const open = await corpus.open();
+const [source] = open.sources;
+if (source === undefined) throw new Error('a corpus has a source');
 const opened = performance.now();
 const streamer = Number(
   readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim().split(' ')[0] ?? 0,
@@ -145,5 +147,5 @@ const outcome: Outcome = {
 };
 process.stdout.write(`${JSON.stringify(outcome)}\n`);
 await feed.close();
-source.release();
+open.release();
 await corpus.close();

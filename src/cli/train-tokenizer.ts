@@ -150,28 +150,30 @@ async function train(
       { signal: signals.signal, notice: (notice) => tell({ type: 'source', ...notice }) },
     );
     try {
-      const source = await corpus.open();
-      const { ready } = source;
+      const { sources } = await corpus.open();
+      const [ready] = sources.map((source) => source.ready);
       people.say(
-        `training ${origin.vocab_size.toLocaleString('en-US')} tokens from ${ready.files.length} files of split ${ready.split}`,
+        `training ${origin.vocab_size.toLocaleString('en-US')} tokens from ${ready?.files.length} files of split ${ready?.split}`,
       );
       const began = performance.now();
       let last = { documents: 0, bytes: 0 };
-      const tokenizer = await trainTokenizer(binding, source, {
+      const tokenizer = await trainTokenizer(binding, sources, {
         vocabSize: origin.vocab_size,
         pattern: origin.pattern,
         specialTokens: origin.special_tokens,
         maxSamples: origin.max_samples,
         batchSize: flags.batchSize ?? 1000,
         threads: availableParallelism(),
-        heldOut: null,
+        heldOut: [],
         signal: signals.signal,
         onProgress: (event) => {
           last = event;
           tell(event);
         },
       });
-      await saveTokenizer(tokenizer, directory, { [ORIGIN_FILE]: { ...origin, revision: ready.revision } });
+      await saveTokenizer(tokenizer, directory, {
+        [ORIGIN_FILE]: { ...origin, revision: ready?.revision ?? null },
+      });
       const seconds = (performance.now() - began) / 1000;
       const { documents, bytes } = last;
       const result = {

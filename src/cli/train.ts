@@ -11,7 +11,7 @@ import { continueText } from './generate.js';
 import { addOptions, addOutputOptions, collect, overridesOf, trainOptions } from './options.js';
 import { ignoreClosedPipes, Output } from './output.js';
 import type { OutputOptions } from './output.js';
-import { planInWords } from './plan.js';
+import { mixInWords, planInWords } from './plan.js';
 
 interface TrainFlags extends OutputOptions {
   config?: string;
@@ -113,6 +113,7 @@ async function conclude(done: DoneEvent, plan: RunPlan, output: Output, signal: 
     `${reasons[done.reason]} after step ${done.step.toLocaleString('en-US')}, ${done.tokens.toLocaleString('en-US')} tokens, ` +
       `${done.documents.toLocaleString('en-US')} documents; stream hash ${done.stream_hash ?? 'none'}`,
   );
+  if (done.mix !== undefined) people.say(mixInWords(done.mix, plan));
   if (done.reason === 'stopped') {
     people.say(
       done.checkpoint === null ? 'nothing was saved' : `the same command goes on from ${done.checkpoint}`,
@@ -144,13 +145,11 @@ async function conclude(done: DoneEvent, plan: RunPlan, output: Output, signal: 
 }
 
 function startEvent(plan: RunPlan, loaded: LoadedConfig): object {
-  const { config, output, ready, tokenizer, parameters, tokensPerStep, heldOut, resumedFrom } = plan;
+  const { config, output, sources, tokenizer, parameters, tokensPerStep, heldOut, resumedFrom } = plan;
   return {
     type: 'start',
     output,
-    dataset: ready.dataset,
-    revision: ready.revision,
-    files: ready.files.length,
+    ...dataOf(sources),
     vocab_size: tokenizer.size,
     parameters,
     tokens_per_step: tokensPerStep,
@@ -162,6 +161,15 @@ function startEvent(plan: RunPlan, loaded: LoadedConfig): object {
     resumed_from: resumedFrom,
     decisions: loaded.decisions,
   };
+}
+
+function dataOf(sources: RunPlan['sources']): object {
+  const [only, ...others] = sources.map(({ ready: { dataset, revision, files }, weight, on_exhausted }) => ({
+    source: { dataset, revision, files: files.length },
+    share: { weight, on_exhausted },
+  }));
+  if (others.length === 0) return only?.source ?? {};
+  return { sources: [only, ...others].map((one) => Object.assign({}, one?.source, one?.share)) };
 }
 
 /** Checks without touching data or disk: the tokenizer's size is taken as configured. */

@@ -1,33 +1,23 @@
 import type { z } from 'zod';
+import { checkSources, missingDataset } from './sources.js';
 import { keysAt, leafPaths, runSchema } from './schema.js';
 import type { RunConfig } from './schema.js';
 import { configurationError } from './source.js';
 import { parseRange } from './steps.js';
 import type { ConfigSource, Problem } from './source.js';
 import { didYouMean } from './suggest.js';
-import { templateHint, templateProblem } from '../corpus/template.js';
 
 /** Checks every key by itself, fills in the defaults, then checks keys against each other. Throws CONFIG_INVALID. */
 export function check(source: ConfigSource): RunConfig {
-  const data = source.values['data'];
-  if (typeof data === 'object' && data !== null && 'sources' in data) {
-    refuse(source, [
-      {
-        path: ['data', 'sources'],
-        message: 'this version trains from one source',
-        hint: 'name it with data.dataset, data.config_name and data.split',
-      },
-    ]);
-  }
   const result = runSchema.safeParse(source.values);
   if (!result.success)
-    refuse(
-      source,
-      result.error.issues.flatMap((issue) => describe(issue, source)),
-    );
+    refuse(source, [
+      ...result.error.issues.flatMap((issue) => describe(issue, source)),
+      ...missingDataset(source.values['data']),
+    ]);
   const config = result.data as RunConfig;
   preferFlags(config, source);
-  const problems = crossCheck(config);
+  const problems = [...checkSources(config, source), ...crossCheck(config)];
   if (problems.length > 0) refuse(source, problems);
   return config;
 }
@@ -74,17 +64,6 @@ function crossCheck(config: RunConfig): Problem[] {
   }
   if (tokenizer.path !== null && tokenizer.train !== null) {
     wrong('tokenizer', 'path and train exclude each other', 'keep one of tokenizer.path and tokenizer.train');
-  }
-  if (data.text_template !== null) {
-    const problem = templateProblem(data.text_template);
-    if (problem !== null)
-      wrong('data.text_template', `${JSON.stringify(data.text_template)} ${problem}`, templateHint);
-    if (data.text_column !== 'text')
-      wrong(
-        'data.text_column',
-        'text_column and text_template exclude each other',
-        'name the column in the template',
-      );
   }
   for (const range of data.skip_steps) {
     if (parseRange(range) === null)

@@ -9,3 +9,4 @@ export type { Override } from './source.js';
 export { parseRange, rangesOf } from './steps.js';
 export type { Range } from './steps.js';
 export { didYouMean } from './suggest.js';
+export { oneSourceKeys } from './sources.js';

@@ -10,6 +10,7 @@ import type { Decision, ResolvedConfig } from './resolve.js';
 import type { RunConfig } from './schema.js';
 import { ConfigSource } from './source.js';
 import type { Override } from './source.js';
+import { oneSourceKeys } from './sources.js';
 
 /** A configuration that is ready to run. */
 export interface LoadedConfig {
@@ -60,7 +61,14 @@ export function configFromValues(values: unknown, overrides: readonly Override[]
   return parseConfig(stringify(values), 'config', overrides);
 }
 
-/** A configuration as the text of a `config.yaml`. */
+/** A configuration as the text of a `config.yaml`: with one source its keys, with several `data.sources`. */
 export function configToYaml(config: RunConfig): string {
-  return stringify(config, { lineWidth: 110 });
+  const { sources, ...data } = config.data;
+  const alone = Object.entries(data).filter(([key]) => sources === null || !isOneSourceKey(key));
+  const written = Object.fromEntries([...(sources === null ? [] : [['sources', sources]]), ...alone]);
+  return stringify({ ...config, data: written }, { lineWidth: 110 });
+}
+
+function isOneSourceKey(key: string): boolean {
+  return (oneSourceKeys as string[]).includes(key);
 }

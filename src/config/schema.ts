@@ -69,8 +69,8 @@ const model = z.strictObject({
     .describe('Longest context; null: data.sequence_length.'),
 });
 
-const data = z.strictObject({
-  dataset: z.string().min(1).describe('Name on the Hugging Face Hub, a local path, or sample.'),
+/** What names a source, alone or among several. */
+const source = {
   config_name: z.string().min(1).nullable().default(null).describe('Configuration (subset) of the dataset.'),
   split: z.string().min(1).default('train').describe('Split to read.'),
   text_column: z.string().min(1).default('text').describe('Column that holds the text.'),
@@ -85,6 +85,33 @@ const data = z.strictObject({
     .nullable()
     .default(null)
     .describe('Branch, tag or commit; null: the newest, then pinned.'),
+};
+
+const dataset = () => z.string().min(1);
+
+const sources = z.array(
+  z.strictObject({
+    dataset: dataset().describe('Name on the Hugging Face Hub, a local path, or sample.'),
+    ...source,
+    weight: above0().default(1).describe('Share of the tokens, relative to the other sources.'),
+    on_exhausted: z
+      .enum(['repeat', 'stop', 'drop'])
+      .default('stop')
+      .describe('At its last epoch’s end: begin again, end the stream, or leave it to the others.'),
+  }),
+);
+
+const data = z.strictObject({
+  dataset: dataset()
+    .nullable()
+    .default(null)
+    .describe('Name on the Hugging Face Hub, a local path, or sample.'),
+  ...source,
+  sources: sources
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe('Several sources, each {dataset, …, weight, on_exhausted}; instead of dataset.'),
   sequence_length: positive().default(1024).describe('Tokens of a training sequence.'),
   shuffle_buffer_size: positive().default(10_000).describe('Documents of a shuffle window.'),
   batch_size: positive()
@@ -94,7 +121,7 @@ const data = z.strictObject({
     .nullable()
     .default(null)
     .describe('Training documents over all epochs; null: no limit.'),
-  epochs: positive().nullable().default(null).describe('Passes over the data; null: no limit.'),
+  epochs: positive().nullable().default(null).describe('Passes over each source; null: no limit.'),
   seed: natural().default(1).describe('Seed of the order of documents.'),
   skip_steps: z
     .array(z.string())
@@ -204,8 +231,9 @@ export function keysAt(path: readonly PropertyKey[]): string[] | null {
   let schema: unknown = runSchema;
   for (const key of path) {
     const shape = shapeOf(schema);
-    if (shape === null || !(String(key) in shape)) return null;
-    schema = shape[String(key)];
+    const element = typeof key === 'number' ? innermost(schema)?.element : undefined;
+    if (element === undefined && (shape === null || !(String(key) in shape))) return null;
+    schema = element ?? shape?.[String(key)];
   }
   const shape = shapeOf(schema);
   return shape === null ? null : Object.keys(shape);
@@ -219,8 +247,19 @@ export function leafPaths(path: string[] = []): string[] {
   });
 }
 
+interface Inside {
+  shape?: Record<string, unknown>;
+  element?: unknown;
+  def?: { innerType?: unknown };
+}
+
 function shapeOf(schema: unknown): Record<string, unknown> | null {
-  let inner = schema as { shape?: Record<string, unknown>; def?: { innerType?: unknown } } | undefined;
-  while (inner?.def?.innerType !== undefined) inner = inner.def.innerType as typeof inner;
-  return inner?.shape ?? null;
+  return innermost(schema)?.shape ?? null;
+}
+
+/** The schema without defaults and nulls around it. */
+function innermost(schema: unknown): Inside | undefined {
+  let inner = schema as Inside | undefined;
+  while (inner?.def?.innerType !== undefined) inner = inner.def.innerType as Inside;
+  return inner;
 }

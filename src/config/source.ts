@@ -10,6 +10,8 @@ export interface Override {
   value: unknown;
   /** The flag as the user knows it, for messages: `--max-steps`. */
   flag: string;
+  /** Keys of the file whose place it takes. */
+  instead?: readonly string[];
 }
 
 /** One thing that is wrong with a configuration. */
@@ -112,17 +114,25 @@ export class ConfigSource {
     return `${this.#name}:${line}:${col}`;
   }
 
-  #put({ key, value, flag }: Override): void {
+  #put({ key, value, flag, instead = [] }: Override): void {
+    for (const other of instead) this.#remove(other.split('.'));
     const path = key.split('.');
     let node = this.values;
-    for (const part of path.slice(0, -1)) {
+    for (const [i, part] of path.slice(0, -1).entries()) {
       const next = node[part];
-      const map = typeof next === 'object' && next !== null && !Array.isArray(next) ? next : {};
+      // A part of a list is set by its number, as in data.sources.1.weight.
+      const isPart = !Array.isArray(next) || /^\d+$/.test(path[i + 1] ?? '');
+      const map = typeof next === 'object' && next !== null && isPart ? next : {};
       node[part] = map;
       node = map as Record<string, unknown>;
     }
     node[path.at(-1) ?? ''] = value;
     this.#flags.set(key, flag);
+  }
+
+  #remove(path: readonly string[]): void {
+    const parent = path.slice(0, -1).reduce<unknown>((node, part) => below(node, part), this.values);
+    if (typeof parent === 'object' && parent !== null) Reflect.deleteProperty(parent, path.at(-1) ?? '');
   }
 }
 
@@ -144,4 +154,8 @@ export function parseSet(argument: string): Override {
       'quote the value for YAML and the shell',
     );
   }
+}
+
+function below(node: unknown, key: string): unknown {
+  return typeof node === 'object' && node !== null ? Reflect.get(node, key) : undefined;
 }

@@ -1,23 +1,37 @@
 /** What every corpus has in common, whatever its documents come from. */
 import { type CandlewickError, errorFor } from '../errors.js';
-import type { FeedLink, FeedOptions } from '../native/binding.js';
+import type { FeedLink, FeedOptions, FeedSource, HeldOutEnd } from '../native/binding.js';
 import { native } from '../native/index.js';
 import type { ReadyMessage } from './messages.js';
 
 /** What makes a source this one and no other: part of the state of a stream, compared when it goes on. */
 export type SourceIdentity = Record<string, string | null | readonly string[]>;
 
-/** An open corpus, for the parts of this package that read it natively. */
-export interface OpenCorpus {
+/** What happens when a source of several has been read as often as it may be. */
+export type OnExhausted = 'repeat' | 'stop' | 'drop';
+
+/** One source of an open corpus, to be read natively. */
+export interface OpenSource {
   link: FeedLink;
   ready: ReadyMessage;
   identity: SourceIdentity;
+  /** Share of the tokens, relative to the other sources. */
+  weight: number;
+  on_exhausted: OnExhausted;
+}
+
+/** An open corpus, for the parts of this package that read it natively. */
+export interface OpenCorpus {
+  /** One, but for a mixture. */
+  sources: readonly OpenSource[];
   /** Says that this user is done. */
   release(): void;
 }
 
 /** A stream of documents: what loaders, tokenizers and trainers read. */
 export interface StreamingCorpus extends AsyncDisposable {
+  /** What messages call it. */
+  readonly dataset: string;
   /** Documents fetched at a time, and the length of the arrays that `batches()` yields. */
   readonly batchSize: number;
   /** Documents in all; null: no limit. */
@@ -57,23 +71,26 @@ export async function* batchesOf(corpus: StreamingCorpus): AsyncGenerator<string
 
 async function* read(corpus: StreamingCorpus, atATime: number): AsyncGenerator<string[], void, undefined> {
   if (corpus.maxSamples === 0 || corpus.epochs === 0) return;
-  const { link, ready, release } = await corpus.open();
-  const feed = native().createFeed(fileOrder(corpus, ready), [link]);
+  const { sources, release } = await corpus.open();
   try {
-    for (;;) {
-      const documents = await feed.nextDocuments(atATime);
-      if (documents === null) return;
-      yield documents;
+    const feed = native().createFeed(fileOrder(corpus, sources), linksOf(sources));
+    try {
+      for (;;) {
+        const documents = await feed.nextDocuments(atATime);
+        if (documents === null) return;
+        yield documents;
+      }
+    } finally {
+      await feed.close();
     }
   } finally {
-    await feed.close();
     release();
   }
 }
 
-function fileOrder(corpus: StreamingCorpus, { files, row_groups }: ReadyMessage): FeedOptions {
+function fileOrder(corpus: StreamingCorpus, sources: readonly OpenSource[]): FeedOptions {
   return {
-    sources: [{ files, row_groups, weight: 1, on_exhausted: 'stop', held_out: null }],
+    sources: feedSources(sources),
     order: 'file',
     seed: 0,
     shuffle_buffer_size: 1,
@@ -82,6 +99,26 @@ function fileOrder(corpus: StreamingCorpus, { files, row_groups }: ReadyMessage)
     max_samples: corpus.maxSamples,
     threads: 1,
   };
+}
+
+/** Sources as a feed wants them. `heldOut` says where the held-out part of each ends. */
+export function feedSources(
+  sources: readonly (Omit<OpenSource, 'ready'> & { ready: Pick<ReadyMessage, 'files' | 'row_groups'> })[],
+  heldOut: readonly HeldOutEnd[] = [],
+): FeedSource[] {
+  return sources.map(({ identity, on_exhausted, ready, weight }, i) => ({
+    files: ready.files,
+    row_groups: ready.row_groups,
+    weight,
+    on_exhausted,
+    held_out: heldOut[i] ?? null,
+    identity,
+  }));
+}
+
+/** What a feed reads its sources through, in their order. */
+export function linksOf(sources: readonly Pick<OpenSource, 'link'>[]): FeedLink[] {
+  return sources.map(({ link }) => link);
 }
 
 /** A whole number above 0. */

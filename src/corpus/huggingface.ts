@@ -153,7 +153,8 @@ export class HuggingFaceStreamingCorpus implements StreamingCorpus {
       this.#revision ??= ready.revision;
       const description = describe(ready);
       const { files: _, ...identity } = description;
-      return { link, ready, description, identity, release };
+      const source = { link, ready, identity, weight: 1, on_exhausted: 'stop' as const };
+      return { sources: [source], description, release };
     } catch (error) {
       release();
       throw error;

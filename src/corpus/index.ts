@@ -1,6 +1,7 @@
 /** Where text comes from. */
 export type { ReadyMessage } from './messages.js';
-export type { OpenCorpus, SourceIdentity, StreamingCorpus } from './corpus.js';
+export { feedSources, linksOf } from './corpus.js';
+export type { OnExhausted, OpenCorpus, OpenSource, SourceIdentity, StreamingCorpus } from './corpus.js';
 export {
   describe,
   HuggingFaceStreamingCorpus,
@@ -8,6 +9,7 @@ export {
   type OpenDataset,
   type SourceDescription,
 } from './huggingface.js';
+export { MultiCorpus, type Member, type MultiCorpusOptions } from './multi.js';
 export { type ProcessCorpusOptions, ProcessStreamingCorpus } from './process.js';
 export type { ProgressEvent } from './program-runs.js';
 export { findPython, type Python, type PythonSearch } from './python.js';

@@ -110,7 +110,14 @@ export class ProcessStreamingCorpus implements StreamingCorpus {
     const link = (this.#link ??= this.#start());
     if (this.#runs?.failure) throw this.#runs.failure;
     this.#users++;
-    return { link, ready: this.#ready(), identity: this.#identity(), release: once(() => this.#release()) };
+    const source = {
+      link,
+      ready: this.#ready(),
+      identity: { command: this.command },
+      weight: 1,
+      on_exhausted: 'stop' as const,
+    };
+    return { sources: [source], release: once(() => this.#release()) };
   }
 
   /** Process ids of the programs that run now. */
@@ -183,10 +190,6 @@ export class ProcessStreamingCorpus implements StreamingCorpus {
       total_rows: null,
       versions: {},
     };
-  }
-
-  #identity(): OpenCorpus['identity'] {
-    return { command: this.command };
   }
 }
 

@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import type { OpenCorpus, StreamingCorpus } from '../corpus/index.js';
+import { feedSources, linksOf, type OpenSource, type StreamingCorpus } from '../corpus/index.js';
 import { errorFor } from '../errors.js';
 import type { NativeFeed } from '../native/binding.js';
 import { native } from '../native/index.js';
@@ -79,9 +79,9 @@ export class StreamingTextDataLoader implements AsyncIterable<LoaderBatch>, Asyn
       throw errorFor('USAGE', 'this loader was iterated already', 'make a new loader, with `state` to go on');
     }
     this.#begun = true;
-    const source = await this.#corpus.open();
+    const { sources, release } = await this.#corpus.open();
     try {
-      const feed = native().createFeed(this.#feedOptions(source), [source.link], this.#tokenizer.native);
+      const feed = native().createFeed(this.#feedOptions(sources), linksOf(sources), this.#tokenizer.native);
       this.#feed = feed;
       for (;;) {
         const batch = await feed.nextBatch();
@@ -90,7 +90,7 @@ export class StreamingTextDataLoader implements AsyncIterable<LoaderBatch>, Asyn
       }
     } finally {
       await this.close();
-      source.release();
+      release();
     }
   }
 
@@ -108,20 +108,11 @@ export class StreamingTextDataLoader implements AsyncIterable<LoaderBatch>, Asyn
     await this.close();
   }
 
-  #feedOptions({ identity, ready }: OpenCorpus) {
+  #feedOptions(sources: readonly OpenSource[]) {
     const { batchSize, sequenceLength, shuffleBufferSize = 10_000, seed = 1 } = this.#options;
     const { rank = 0, worldSize = 1, threads = availableParallelism(), state } = this.#options;
     return {
-      sources: [
-        {
-          files: ready.files,
-          row_groups: ready.row_groups,
-          weight: 1,
-          on_exhausted: 'stop' as const,
-          held_out: null,
-          identity,
-        },
-      ],
+      sources: feedSources(sources),
       order: 'shuffled' as const,
       seed,
       shuffle_buffer_size: shuffleBufferSize,

@@ -79,6 +79,8 @@ export interface FeedOptions {
   batches?: { rows: number; sequence_length: number; rank: number; world_size: number };
   /** State of an earlier batch: the stream goes on after it. */
   state?: string;
+  /** Start over: of `state` only the counters and the hash go on. */
+  reset?: boolean;
   /** Global batches to leave out, first and last of each range; they are numbered from 1. */
   skip?: [first: number, last: number][];
 }
@@ -199,6 +201,8 @@ export interface NativeBinding {
   createFeed(options: FeedOptions, links: FeedLink[], tokenizer?: NativeTokenizer): NativeFeed;
   /** Reads all of a feed in file order (its `max_samples` documents) as held-out documents. */
   collectHeldOut(feed: NativeFeed, tokenizer: NativeTokenizer): Promise<NativeHeldOut>;
+  /** The held-out documents of several sources as one, in their order. */
+  joinHeldOut(parts: NativeHeldOut[]): NativeHeldOut;
   tokenizerFromPath(path: string): Promise<NativeTokenizer>;
   createTokenizerTrainer(options: string): NativeTokenizerTrainer;
   /** `options`: model, training, optimizer and schedule as in the configuration, `checkpoint`: directory to go on from or null. */

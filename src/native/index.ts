@@ -26,6 +26,7 @@ interface Compiled {
   NativeFeed: new (options: string, links: FeedLink[], tokenizer?: NativeTokenizer) => NativeFeed;
   NativeTokenizerTrainer: new (options: string) => NativeTokenizerTrainer;
   collectHeldOut(feed: NativeFeed, tokenizer: NativeTokenizer): Promise<NativeHeldOut>;
+  joinHeldOut(parts: NativeHeldOut[]): NativeHeldOut;
   tokenizerFromPath(path: string): Promise<NativeTokenizer>;
   createTrainer(options: string, feed: NativeFeed, tokenizer: NativeTokenizer): Promise<NativeTrainer>;
   loadModel(dir: string, device: string): Promise<NativeModel>;
@@ -127,6 +128,7 @@ function bind(compiled: Compiled): NativeBinding {
       return call(() => new compiled.NativeFeed(json, links, tokenizer));
     },
     collectHeldOut: (feed, tokenizer) => call(() => compiled.collectHeldOut(feed, tokenizer)),
+    joinHeldOut: (parts) => call(() => compiled.joinHeldOut(parts)),
     tokenizerFromPath: (path) => call(() => compiled.tokenizerFromPath(path)),
     createTokenizerTrainer: (options) => call(() => new compiled.NativeTokenizerTrainer(options)),
     createTrainer: (options, feed, tokenizer) => call(() => compiled.createTrainer(options, feed, tokenizer)),

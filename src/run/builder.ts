@@ -9,12 +9,14 @@ import { RunDirectory, readRunConfig } from './directory.js';
 import { exists, onDisk, samePlace, sha256 } from './disk.js';
 import type { SetupEvent } from './events.js';
 import type { HeldOut } from './held-out.js';
+import { compareIdentity, identityOf } from './identity.js';
 import { TrainingLoop } from './loop.js';
 import { MetricsFile } from './metrics.js';
-import { compareIdentity, continueConfig, differencesOf, findResumed, startOf } from './resume.js';
+import { continueConfig, differencesOf, findResumed, pinned, startOf } from './resume.js';
 import type { Resumed } from './resume.js';
-import type { OpenCorpus, OpenSource, SourceNotice } from './source.js';
-import { heldOutOf, identityOf, streamFeed } from './stream.js';
+import { named, overridesOf, writeSources } from './source.js';
+import type { OpenCorpus, OpenStream, SourceNotice } from './source.js';
+import { heldOutOf, streamFeed } from './stream.js';
 import { byteTokenizer, holdsTokenizer, saveTokenizer, trainTokenizer } from './tokenizer.js';
 import type { Opened, RunPlan, TrainerOptions, TrainerParts } from './trainer.js';
 
@@ -64,12 +66,12 @@ export class Builder {
     config.output = directory.path;
     if (this.#options.tokenizer !== undefined) config.tokenizer = { path: directory.tokenizer, train: null };
 
-    const source = await this.#openSource(config);
+    const source = await this.#openStream(config);
     const tokenizer = known ?? (await this.#ownTokenizer(config, directory, source, resumed, fresh));
     const parameters = this.#size(config, tokenizer.vocabSize());
     tokenizer.endOfText();
     const heldOut = await this.#heldOut(config, source, tokenizer);
-    const identity = identityOf(config, source.ready, tokenizer);
+    const identity = identityOf(config, source.sources, tokenizer);
     if (resumed !== null) compareIdentity(runOf(resumed.checkpoint.path), resumed.stream.identity, identity);
     // The run directory has its tokenizer, so that its checkpoints can be used by themselves.
     if (known !== null && (resumed === null || !(await holdsTokenizer(directory.tokenizer)))) {
@@ -106,7 +108,7 @@ export class Builder {
       plan: {
         config,
         output: directory.path,
-        ready: source.ready,
+        sources: source.sources,
         tokenizer: {
           size: tokenizer.vocabSize(),
           path: config.tokenizer.path ?? directory.tokenizer,
@@ -127,13 +129,7 @@ export class Builder {
     if (tokenizer !== undefined) {
       given.push({ key: 'tokenizer.path', value: join(output ?? '', 'tokenizer'), flag: 'tokenizer' });
     }
-    if (corpus?.dataset !== undefined) {
-      given.push({ key: 'data.dataset', value: corpus.dataset, flag: 'corpus' });
-      const { maxSamples, epochs } = corpus.options ?? {};
-      if (Number.isFinite(maxSamples))
-        given.push({ key: 'data.max_samples', value: maxSamples, flag: 'corpus' });
-      if (Number.isFinite(epochs)) given.push({ key: 'data.epochs', value: epochs, flag: 'corpus' });
-    }
+    if (corpus !== undefined) given.push(...overridesOf(corpus));
     if (typeof config === 'string') return loadConfig(config, given);
     return isLoaded(config) ? config : configFromValues(config, given);
   }
@@ -170,23 +166,18 @@ export class Builder {
     const config = structuredClone(loaded.config);
     // A run that left no checkpoint is begun again; its tokenizer serves if it would come out the same.
     const same = there !== null && differencesOf(there, config).length === 0;
-    if (same && loaded.given.data.revision === null) config.data.revision = there.data.revision;
+    if (same) config.data = pinned(config.data, loaded.given.data, there.data);
     return { config, fresh: !same };
   }
 
-  async #openSource(config: ResolvedConfig): Promise<OpenSource> {
-    this.#phase('data', `opening ${config.data.dataset}`);
+  async #openStream(config: ResolvedConfig): Promise<OpenStream> {
+    this.#phase('data', `opening ${named(config.data)}`);
     const hooks = { signal: this.#setup.signal, notice: (notice: SourceNotice) => this.#notice(notice) };
     const corpus = this.#options.corpus ?? this.#openCorpus(config.data, hooks);
     if (this.#options.corpus === undefined) this.#opened.add(() => corpus.close());
     const source = await corpus.open();
     this.#opened.add(() => source.release());
-    const { dataset, config_name, split, text_column, revision } = source.ready;
-    if (this.#options.corpus === undefined) config.data.revision = revision ?? config.data.revision;
-    else {
-      const { text_template = null } = source.ready;
-      Object.assign(config.data, { dataset, config_name, split, text_column, text_template, revision });
-    }
+    writeSources(config, source.sources, this.#options.corpus !== undefined);
     this.#check();
     return source;
   }
@@ -195,7 +186,7 @@ export class Builder {
   async #ownTokenizer(
     config: ResolvedConfig,
     directory: RunDirectory,
-    source: OpenSource,
+    source: OpenStream,
     resumed: Resumed | null,
     fresh: boolean,
   ): Promise<NativeTokenizer> {
@@ -214,14 +205,14 @@ export class Builder {
     const skipped = await this.#heldOut(config, source, await byteTokenizer(this.#binding));
     await directory.writeConfig(configToYaml(config));
     this.#phase('tokenizer', `training a tokenizer of ${train.vocab_size.toLocaleString('en-US')} tokens`);
-    const tokenizer = await trainTokenizer(this.#binding, source, {
+    const tokenizer = await trainTokenizer(this.#binding, source.sources, {
       vocabSize: train.vocab_size,
       pattern: train.pattern,
       specialTokens: train.special_tokens,
       maxSamples: train.max_samples,
       batchSize: config.data.batch_size,
       threads: config.data.threads,
-      heldOut: skipped?.ends[0] ?? null,
+      heldOut: skipped?.ends ?? [],
       signal: this.#setup.signal,
       onProgress: (event) => this.#options.onSetup?.(event),
     });
@@ -231,7 +222,7 @@ export class Builder {
 
   async #heldOut(
     config: ResolvedConfig,
-    source: OpenSource,
+    source: OpenStream,
     tokenizer: NativeTokenizer,
   ): Promise<HeldOut | null> {
     const { documents } = config.evaluation;
@@ -240,7 +231,7 @@ export class Builder {
       this.#phase('held-out', `holding out ${documents.toLocaleString('en-US')} documents`);
     this.#hasHeldOut = true;
     const heldOut = await heldOutOf(
-      { binding: this.#binding, config, source, tokenizer },
+      { binding: this.#binding, config, sources: source.sources, tokenizer },
       this.#setup.signal,
     );
     this.#check();
@@ -249,13 +240,13 @@ export class Builder {
 
   async #trainer(
     config: ResolvedConfig,
-    source: OpenSource,
+    source: OpenStream,
     tokenizer: NativeTokenizer,
     heldOut: HeldOut | null,
     resumed: Resumed | null,
   ): Promise<NativeTrainer> {
     const { data, training } = config;
-    const parts = { binding: this.#binding, config, source, tokenizer, heldOut };
+    const parts = { binding: this.#binding, config, sources: source.sources, tokenizer, heldOut };
     const feed = streamFeed(parts, { state: resumed?.stream.state ?? null });
     this.#opened.add(() => feed.close());
     // There is one optimizer, so that its name says nothing there.

@@ -1,4 +1,4 @@
-import type { EvalRow, StepRow } from './metrics.js';
+import type { EvalRow, SourceShare, StepRow } from './metrics.js';
 import type { SourceNotice } from './source.js';
 
 /** What a run tells while it runs. */
@@ -19,6 +19,8 @@ export interface DoneEvent {
   documents: number;
   /** Rolling hash of every target consumed; null before the first step. */
   stream_hash: string | null;
+  /** What each source gave, where there are several and a step was made. */
+  mix?: SourceShare[];
   /** The newest checkpoint; null when there is none. */
   checkpoint: string | null;
 }
@@ -49,6 +51,7 @@ export type NativeEvent =
       tokens: number;
       documents: number;
       epoch: number;
+      mix?: SourceShare[];
       seconds: number;
       data_wait_seconds: number;
       stream_hash: string;

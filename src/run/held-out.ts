@@ -1,14 +1,8 @@
 import { gzipSync } from 'node:zlib';
-import type { SourceIdentity } from '../corpus/index.js';
+import { feedSources } from '../corpus/index.js';
 import { errorFor } from '../errors.js';
-import type {
-  FeedSource,
-  HeldOutEnd,
-  NativeBinding,
-  NativeHeldOut,
-  NativeTokenizer,
-} from '../native/binding.js';
-import type { OpenSource, SourceReady } from './source.js';
+import type { HeldOutEnd, NativeBinding, NativeHeldOut, NativeTokenizer } from '../native/binding.js';
+import type { OpenSource } from './source.js';
 
 /** Documents that are never trained on, and what simple compressors make of them. */
 export interface HeldOut {
@@ -27,71 +21,75 @@ export interface HeldOut {
 /** Largest share of a finite source that may be held out. */
 const LARGEST_SHARE = 0.05;
 
-/** Reads the first `documents` non-empty documents of a source. Throws CONFIG_INVALID when that is too much of it. */
+/**
+ * Reads the first `documents` non-empty documents of each source. Throws CONFIG_INVALID when that is too much of one.
+ */
 export async function holdOut(
   binding: NativeBinding,
-  source: Pick<OpenSource, 'link' | 'ready' | 'identity'>,
+  sources: readonly OpenSource[],
   tokenizer: NativeTokenizer,
   options: { documents: number; batchSize: number; threads: number; signal?: AbortSignal | undefined },
 ): Promise<HeldOut> {
   const { documents } = options;
-  const rows = source.ready.total_rows;
-  if (rows !== null && documents > rows * LARGEST_SHARE) throw tooMany(documents, rows);
+  const names = sources.map(({ ready }, i) =>
+    sources.length === 1 ? null : `sources[${i}] (${ready.dataset})`,
+  );
+  sources.forEach(({ ready: { total_rows: rows } }, i) => {
+    if (rows !== null && documents > rows * LARGEST_SHARE) throw tooMany(documents, rows, names[i]);
+  });
+  const parts: NativeHeldOut[] = [];
+  for (const [i, source] of sources.entries()) {
+    const part = await collect(binding, source, tokenizer, options);
+    if (part.documents() < documents) throw tooMany(documents, part.documents(), names[i]);
+    parts.push(part);
+  }
+  const [first] = parts;
+  const native = first !== undefined && parts.length === 1 ? first : binding.joinHeldOut(parts);
+  const bytes = native.bytes();
+  return {
+    native,
+    ends: native.ends(),
+    documents: native.documents(),
+    bytes,
+    unigramBitsPerByte: native.unigramBitsPerByte(),
+    gzipBitsPerByte: (8 * gzipSync(native.text(), { level: 9 }).length) / bytes,
+  };
+}
+
+async function collect(
+  binding: NativeBinding,
+  source: OpenSource,
+  tokenizer: NativeTokenizer,
+  { documents, batchSize, threads, signal }: Parameters<typeof holdOut>[3],
+): Promise<NativeHeldOut> {
   const feed = binding.createFeed(
     {
-      sources: [feedSource(source, null)],
+      sources: feedSources([source]),
       order: 'file',
       seed: 0,
       shuffle_buffer_size: 1,
-      batch_size: Math.min(options.batchSize, documents),
+      batch_size: Math.min(batchSize, documents),
       epochs: 1,
       max_samples: documents,
-      threads: options.threads,
+      threads,
     },
     [source.link],
     tokenizer,
   );
   const abort = () => void feed.close();
-  options.signal?.addEventListener('abort', abort, { once: true });
+  signal?.addEventListener('abort', abort, { once: true });
   try {
-    const native = await binding.collectHeldOut(feed, tokenizer);
-    if (native.documents() < documents) throw tooMany(documents, native.documents());
-    const bytes = native.bytes();
-    return {
-      native,
-      ends: native.ends(),
-      documents: native.documents(),
-      bytes,
-      unigramBitsPerByte: native.unigramBitsPerByte(),
-      gzipBitsPerByte: (8 * gzipSync(native.text(), { level: 9 }).length) / bytes,
-    };
+    return await binding.collectHeldOut(feed, tokenizer);
   } finally {
-    options.signal?.removeEventListener('abort', abort);
+    signal?.removeEventListener('abort', abort);
     await feed.close();
   }
 }
 
-/** A source as a feed wants it. */
-export function feedSource(
-  { identity, ready }: { ready: SourceReady; identity?: SourceIdentity },
-  heldOut: HeldOutEnd | null,
-): FeedSource {
-  const { files, row_groups, dataset, config_name, split, revision, text_column } = ready;
-  const { text_template = null } = ready;
-  return {
-    files,
-    row_groups,
-    weight: 1,
-    on_exhausted: 'drop',
-    held_out: heldOut,
-    identity: identity ?? { dataset, config_name, split, revision, text_column, text_template },
-  };
-}
-
-function tooMany(documents: number, rows: number) {
+function tooMany(documents: number, rows: number, source: string | null | undefined) {
   return errorFor(
     'CONFIG_INVALID',
-    `evaluation.documents is ${documents}, more than 5 % of the ${rows} documents of the dataset`,
+    `evaluation.documents is ${documents}, more than 5 % of the ${rows} documents of ${source ?? 'the dataset'}`,
     `set evaluation.documents to ${Math.floor(rows * LARGEST_SHARE)} or less`,
   );
 }

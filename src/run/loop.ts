@@ -6,10 +6,11 @@ import type { CheckpointStore } from './checkpoint.js';
 import { disk } from './disk.js';
 import type { DoneEvent, NativeEvent, TrainerEvent } from './events.js';
 import type { HeldOut } from './held-out.js';
+import type { StreamIdentity } from './identity.js';
 import { isAtLimit, isDue, nextPause } from './limits.js';
-import type { MetricsFile, StepRow } from './metrics.js';
+import type { MetricsFile, SourceShare, StepRow } from './metrics.js';
 import type { SourceNotice } from './source.js';
-import type { LoopStart, StreamIdentity, StreamState, TrainerState } from './resume.js';
+import type { LoopStart, StreamState, TrainerState } from './resume.js';
 
 export interface LoopParts {
   native: NativeTrainer;
@@ -32,6 +33,7 @@ export class TrainingLoop {
   readonly #since = { tokens: 0, documents: 0, seconds: 0, waited: 0 };
   /** Row of a step that is not to be logged, unless it is the last. */
   #unwritten: StepRow | null = null;
+  #mix: SourceShare[] | null = null;
   #savedStep: number;
   #evaluatedStep: number;
   #stopping = false;
@@ -162,7 +164,7 @@ export class TrainingLoop {
 
   #step(event: NativeEvent & { type: 'step' }): TrainerEvent {
     const { config } = this.#parts;
-    const { step, loss, grad_norm, lr, tokens, documents, epoch, stream_hash } = event;
+    const { step, loss, grad_norm, lr, tokens, documents, epoch, mix, stream_hash } = event;
     const since = this.#since;
     since.seconds += event.seconds;
     since.waited += event.data_wait_seconds;
@@ -175,6 +177,7 @@ export class TrainingLoop {
       tokens,
       documents,
       epoch,
+      ...(mix === undefined ? {} : { mix }),
       tokens_per_second: (tokens - since.tokens) / seconds,
       samples_per_second: (documents - since.documents) / seconds,
       data_wait: Math.min(1, since.waited / seconds),
@@ -182,6 +185,7 @@ export class TrainingLoop {
       time: Date.now() / 1000,
     };
     Object.assign(this.#at, { step, tokens, documents, epoch, hash: stream_hash });
+    if (mix !== undefined) this.#mix = mix;
     this.#unwritten = row;
     if (step % config.logging.every_steps === 0) this.#writeRow();
     return { type: 'step', ...row };
@@ -279,7 +283,8 @@ export class TrainingLoop {
 
   #done(reason: DoneEvent['reason']): DoneEvent {
     const { step, tokens, documents, hash, checkpoint } = this.#at;
-    return { type: 'done', reason, step, tokens, documents, stream_hash: hash, checkpoint };
+    const mix = this.#mix === null ? {} : { mix: this.#mix };
+    return { type: 'done', reason, step, tokens, documents, ...mix, stream_hash: hash, checkpoint };
   }
 
   /** Writes the row of the last step, unless it is written. */

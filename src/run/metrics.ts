@@ -3,6 +3,14 @@ import { truncate } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { diskError, errnoOf, onDisk } from './disk.js';
 
+/** What one source of several has given so far. */
+export interface SourceShare {
+  /** Part of all targets so far, 0 to 1. */
+  share: number;
+  /** Pass over this source, from 1. */
+  epoch: number;
+}
+
 /** A row of `metrics.jsonl` for a step. */
 export interface StepRow {
   /** Completed updates, from 1. */
@@ -16,8 +24,10 @@ export interface StepRow {
   tokens: number;
   /** End-of-text targets so far. */
   documents: number;
-  /** From 1. */
+  /** From 1; with several sources, the earliest of those that have not dropped out. */
   epoch: number;
+  /** The sources in their order, where there are several. */
+  mix?: SourceShare[];
   /** These three since the row before. */
   tokens_per_second: number;
   samples_per_second: number;

@@ -1,4 +1,5 @@
-import { HuggingFaceStreamingCorpus, sourceInWords } from '../corpus/index.js';
+import type { oneSourceKeys } from '../config/index.js';
+import { HuggingFaceStreamingCorpus, MultiCorpus, sourceInWords } from '../corpus/index.js';
 import { native } from '../native/index.js';
 import type { SourceConfig, SourceHooks, TrainableCorpus } from './source.js';
 import type { TrainerParts } from './trainer.js';
@@ -10,13 +11,32 @@ export function defaultParts(): TrainerParts {
 
 /** Makes the corpus that a configuration names; nothing is opened yet. */
 export function openCorpus(data: SourceConfig, hooks: SourceHooks): TrainableCorpus {
-  return new HuggingFaceStreamingCorpus(data.dataset, {
-    configName: data.config_name,
-    split: data.split,
-    textColumn: data.text_column,
-    textTemplate: data.text_template,
+  const { sources } = data;
+  if (!sources) return corpusOf(data, data, hooks, '');
+  return new MultiCorpus(
+    sources.map((source, i) => ({
+      corpus: corpusOf(source, data, hooks, `sources[${i}] (${source.dataset}): `),
+      weight: source.weight,
+      onExhausted: source.on_exhausted,
+    })),
+    { batchSize: data.batch_size },
+  );
+}
+
+/** `name` comes before what is told about this source. */
+function corpusOf(
+  source: Pick<SourceConfig, (typeof oneSourceKeys)[number]>,
+  data: SourceConfig,
+  hooks: SourceHooks,
+  name: string,
+): HuggingFaceStreamingCorpus {
+  return new HuggingFaceStreamingCorpus(source.dataset ?? '', {
+    configName: source.config_name,
+    split: source.split,
+    textColumn: source.text_column,
+    textTemplate: source.text_template,
     batchSize: data.batch_size,
-    revision: data.revision,
+    revision: source.revision,
     python: data.python ?? undefined,
     loadTimeout: data.load_timeout,
     retryBudget: data.retry_budget,
@@ -25,7 +45,7 @@ export function openCorpus(data: SourceConfig, hooks: SourceHooks): TrainableCor
       const message = sourceInWords(event);
       if (message === null || event.type === 'loading' || event.type === 'ready') return;
       const { type: kind, ...details } = event;
-      hooks.notice?.({ ...details, kind, message });
+      hooks.notice?.({ ...details, kind, message: name + message });
     },
   });
 }

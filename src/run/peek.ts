@@ -118,8 +118,10 @@ export async function peekBatch(
 }
 
 function documentOf(span: BatchSpan, { inputs }: NativeBatch, replay: Replay): PeekedDocument {
-  const { source, tokenizer, config } = replay.stream;
-  const { ready } = source;
+  const { sources, tokenizer, config } = replay.stream;
+  const ready = sources[span.source]?.ready;
+  if (ready === undefined)
+    throw errorFor('INTERNAL', 'a document of no source', 'report this with config.yaml');
   const { epoch, group, row, length, offset, start, tokens } = span;
   const width = config.data.sequence_length;
   const place = (index: number) => ({ row: Math.floor(index / width), column: index % width });

@@ -2,9 +2,10 @@ import { join } from 'node:path';
 import type { ResolvedConfig } from '../config/index.js';
 import { errorFor } from '../errors.js';
 import type { NativeFeed, NativeTokenizer } from '../native/binding.js';
-import { compareIdentity } from './resume.js';
+import { compareIdentity, identityOf } from './identity.js';
 import type { StreamCheckpoint } from './record.js';
-import { heldOutOf, identityOf, streamFeed } from './stream.js';
+import { named } from './source.js';
+import { heldOutOf, streamFeed } from './stream.js';
 import type { StreamParts } from './stream.js';
 import { holdsTokenizer } from './tokenizer.js';
 import type { TrainerParts } from './trainer.js';
@@ -48,20 +49,20 @@ export class Replay {
   static async open({ parts, config, directory, signal, say }: ReplayOptions): Promise<Replay> {
     const { binding } = parts;
     const tokenizer = await tokenizerOf(parts, config, directory);
-    say(`opening ${config.data.dataset}`);
+    say(`opening ${named(config.data)}`);
     const hooks = {
       notice: ({ message }: { message: string }) => say(message),
       ...(signal === undefined ? {} : { signal }),
     };
     const corpus = parts.openCorpus(config.data, hooks);
     try {
-      const source = await corpus.open();
+      const { sources, release } = await corpus.open();
       const { documents } = config.evaluation;
       if (documents > 0) say(`passing over ${documents.toLocaleString('en-US')} held-out documents`);
-      const opened = { binding, config, source, tokenizer };
+      const opened = { binding, config, sources, tokenizer };
       const heldOut = await heldOutOf(opened, signal);
       return new Replay({ ...opened, heldOut }, signal, async () => {
-        source.release();
+        release();
         await corpus.close();
       });
     } catch (cause) {
@@ -72,11 +73,11 @@ export class Replay {
 
   /** Throws RESUME_MISMATCH unless a checkpoint was written by this stream. */
   compare(checkpoint: StreamCheckpoint): void {
-    const { config, source, tokenizer } = this.stream;
+    const { config, sources, tokenizer } = this.stream;
     compareIdentity(
       checkpoint.path,
       checkpoint.stream.identity,
-      identityOf(config, source.ready, tokenizer),
+      identityOf(config, sources, tokenizer),
       'the stream cannot be replayed as it was: restore the data, config.yaml and the tokenizer that the run was trained with',
     );
   }

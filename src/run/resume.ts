@@ -1,28 +1,12 @@
+import { oneSourceKeys } from '../config/index.js';
 import type { ResolvedConfig, RunConfig } from '../config/index.js';
 import type { CandlewickError } from '../errors.js';
 import { errorFor } from '../errors.js';
 import { namedCheckpoint, readState } from './checkpoint.js';
 import type { Checkpoint, CheckpointStore } from './checkpoint.js';
-import { samePlace, sha256 } from './disk.js';
-
-/** What a stream of tokens is a function of: a run goes on only on the same. */
-export interface StreamIdentity {
-  dataset: string;
-  config_name: string | null;
-  split: string;
-  revision: string | null;
-  /** SHA-256 of the sorted file list. */
-  files: string;
-  text_column: string;
-  text_template: string | null;
-  seed: number;
-  shuffle_buffer_size: number;
-  sequence_length: number;
-  /** Documents held out. */
-  held_out: number;
-  /** Digest of the tokenizer. */
-  tokenizer: string;
-}
+import { samePlace } from './disk.js';
+import type { StreamIdentity } from './identity.js';
+import { named } from './source.js';
 
 /** `stream.json` of a checkpoint. */
 export interface StreamState {
@@ -118,10 +102,6 @@ export function startOf(resumed: Resumed | null): LoopStart {
   return { step, tokens, documents, epoch, hash: resumed.stream.hash, checkpoint: resumed.checkpoint.path };
 }
 
-export function digestOfFiles(files: readonly string[]): string {
-  return sha256(files.map((file) => `${file}\n`).join(''));
-}
-
 /** Keys that a resumed run may change: limits, when to save and report, and the machine. */
 const free = [
   'output',
@@ -154,16 +134,17 @@ export interface Difference {
 
 /**
  * The configuration to go on with: `now` with what the run had resolved. `given` says which of its values were left
- * to the program: those are the run's. Throws RESUME_MISMATCH.
+ * to the program: those are the run's, but for those of a stream that starts over (`reset`). Throws RESUME_MISMATCH.
  */
 export function continueConfig(
   where: string,
   old: RunConfig,
   now: ResolvedConfig,
   given: RunConfig,
+  reset = false,
 ): ResolvedConfig {
   const config = structuredClone(now);
-  if (given.data.revision === null) config.data.revision = old.data.revision;
+  if (!reset) config.data = pinned(config.data, given.data, old.data);
   if (given.model.vocab_size === null) config.model.vocab_size = old.model.vocab_size;
   if (given.training.precision === 'auto' && old.training.precision !== 'auto') {
     config.training.precision = old.training.precision;
@@ -172,9 +153,25 @@ export function continueConfig(
   if (given.training.threads === 'auto' && old.training.threads !== 'auto') {
     config.training.threads = old.training.threads;
   }
-  const differences = differencesOf(old, config);
+  const differences = differencesOf(old, config).filter(({ key }) => !reset || !isOfStream(key));
   if (differences.length > 0) throw mismatch(where, differences);
   return config;
+}
+
+/** `data` with the revisions that the run pinned, wherever none is given. */
+export function pinned(
+  data: ResolvedConfig['data'],
+  given: RunConfig['data'],
+  old: RunConfig['data'],
+): ResolvedConfig['data'] {
+  const sources = data.sources?.map((source, i) => {
+    const before = old.sources?.[i];
+    return given.sources?.[i]?.revision === null && before !== undefined
+      ? { ...source, revision: before.revision }
+      : source;
+  });
+  const revision = given.revision === null ? old.revision : data.revision;
+  return { ...data, revision, sources: sources ?? null };
 }
 
 /** Keys whose change would make another run of it. */
@@ -182,6 +179,8 @@ export function differencesOf(old: RunConfig, now: RunConfig): Difference[] {
   const before = leavesOf(old);
   const after = leavesOf(now);
   const differences: Difference[] = [];
+  const several = (old.data.sources?.length ?? null) !== (now.data.sources?.length ?? null);
+  if (several) differences.push({ key: 'data', old: named(old.data), new: named(now.data) });
   for (const key of new Set([...before.keys(), ...after.keys()])) {
     if (free.some((prefix) => key === prefix || key.startsWith(`${prefix}.`))) continue;
     // A tokenizer that lies somewhere else may be the same: its digest decides, in `compareIdentity`.
@@ -189,43 +188,23 @@ export function differencesOf(old: RunConfig, now: RunConfig): Difference[] {
     const [a, b] = [before.get(key) ?? null, after.get(key) ?? null];
     // A run that ended before its tokenizer was known did not know its vocabulary either.
     if (key === 'model.vocab_size' && (a === null || b === null)) continue;
-    if (key === 'data.revision' && a === null) continue;
+    if (/^data\.(sources\[\d+\]\.)?revision$/.test(key) && a === null) continue;
+    if (several && (key.startsWith('data.sources') || sourceKeys.has(key))) continue;
     if (JSON.stringify(a) !== JSON.stringify(b)) differences.push({ key, old: a, new: b });
   }
   return differences;
 }
 
-/** Throws RESUME_MISMATCH when a checkpoint's stream is another than the one that was opened. */
-export function compareIdentity(
-  where: string,
-  old: StreamIdentity,
-  now: StreamIdentity,
-  hint?: string,
-): void {
-  const names: Record<keyof StreamIdentity, string> = {
-    dataset: 'data.dataset',
-    config_name: 'data.config_name',
-    split: 'data.split',
-    revision: 'data.revision',
-    files: 'file list of the dataset (digest)',
-    text_column: 'data.text_column',
-    text_template: 'data.text_template',
-    seed: 'data.seed',
-    shuffle_buffer_size: 'data.shuffle_buffer_size',
-    sequence_length: 'data.sequence_length',
-    held_out: 'evaluation.documents',
-    tokenizer: 'tokenizer (digest)',
-  };
-  const differences = (Object.keys(names) as (keyof StreamIdentity)[])
-    .filter((key) => (old[key] ?? null) !== now[key])
-    .map((key) => ({ key: names[key], old: old[key], new: now[key] }));
-  if (differences.length > 0) throw mismatch(where, differences, hint);
+/** Whether a key says what the stream is, and nothing of the weights. */
+function isOfStream(key: string): boolean {
+  return /^(data$|data\.|file list|evaluation\.documents$)/.test(key);
 }
 
-function mismatch(
+/** The error for a run of another configuration or stream. */
+export function mismatch(
   where: string,
   differences: readonly Difference[],
-  hint = 'name another directory with --output, or set the keys as the run has them',
+  hint = hintFor(differences),
 ): CandlewickError {
   const spell = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value));
   const lines = differences.map(
@@ -238,8 +217,19 @@ function mismatch(
   );
 }
 
+function hintFor(differences: readonly Difference[]): string {
+  const hint = 'name another directory with --output, or set the keys as the run has them';
+  return differences.every(({ key }) => isOfStream(key))
+    ? `${hint}; --reset-stream keeps the weights and starts the data over`
+    : hint;
+}
+
+const sourceKeys = new Set<string>(oneSourceKeys.map((key) => `data.${key}`));
+
 function leavesOf(value: unknown, path = '', leaves = new Map<string, unknown>()): Map<string, unknown> {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+  if (Array.isArray(value) && value.some((item) => typeof item === 'object' && item !== null)) {
+    for (const [i, item] of value.entries()) leavesOf(item, `${path}[${i}]`, leaves);
+  } else if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
     for (const [key, below] of Object.entries(value))
       leavesOf(below, path === '' ? key : `${path}.${key}`, leaves);
   } else {

@@ -1,6 +1,6 @@
-import type { ResolvedConfig } from '../config/index.js';
-import type { SourceIdentity } from '../corpus/index.js';
-import type { FeedLink } from '../native/binding.js';
+import { oneSourceKeys } from '../config/index.js';
+import type { Override, ResolvedConfig } from '../config/index.js';
+import type { OnExhausted, OpenSource as CorpusSource } from '../corpus/index.js';
 
 /** What a streamer's `ready` message says of its dataset. */
 export interface SourceReady {
@@ -20,21 +20,27 @@ export interface SourceReady {
 }
 
 /** A source that is being read. */
-export interface OpenSource {
-  link: FeedLink;
-  ready: SourceReady;
-  /** What makes it this source, where that is more than `ready` says. */
-  identity?: SourceIdentity;
+export type OpenSource = Omit<CorpusSource, 'ready'> & { ready: SourceReady };
+
+/** A corpus that is being read: one source, or those of a mixture. */
+export interface OpenStream {
+  sources: readonly OpenSource[];
   /** Says that this reader is done. */
   release(): void;
 }
 
-/** What the run needs of a corpus: `HuggingFaceStreamingCorpus` is one. */
+/** What the run needs of a corpus: `HuggingFaceStreamingCorpus` is one, `MultiCorpus` another. */
 export interface TrainableCorpus {
   /** Name of its dataset, and its limits, which hold for the run too. */
   readonly dataset?: string;
   readonly options?: { maxSamples?: number | null | undefined; epochs?: number | null | undefined };
-  open(): Promise<OpenSource>;
+  /** Those of a mixture. */
+  readonly members?: readonly {
+    corpus: { readonly dataset: string };
+    weight: number;
+    onExhausted: OnExhausted;
+  }[];
+  open(): Promise<OpenStream>;
   close(): Promise<void>;
 }
 
@@ -51,7 +57,7 @@ export type SourceConfig = Pick<
   | 'python'
   | 'load_timeout'
   | 'retry_budget'
->;
+> & { sources?: ResolvedConfig['data']['sources'] };
 
 /** Makes the corpus that a configuration names. */
 export type OpenCorpus = (data: SourceConfig, hooks: SourceHooks) => TrainableCorpus;
@@ -79,4 +85,48 @@ export interface SourceNotice {
 export interface SourceHooks {
   signal?: AbortSignal;
   notice?: (notice: SourceNotice) => void;
+}
+
+/** What messages call the data of a configuration. */
+export function named({ dataset, sources }: SourceConfig): string {
+  return sources?.map((source) => source.dataset).join(', ') ?? dataset ?? '';
+}
+
+/** What a corpus of a program puts over a configuration: what it reads, and its limits. */
+export function overridesOf({ dataset, members, options = {} }: TrainableCorpus): Override[] {
+  const overrides: Override[] = [];
+  if (members !== undefined) {
+    const value = members.map(({ corpus, weight, onExhausted }) => ({
+      dataset: corpus.dataset,
+      weight,
+      on_exhausted: onExhausted,
+    }));
+    const instead = oneSourceKeys.map((key) => `data.${key}`);
+    overrides.push({ key: 'data.sources', value, flag: 'corpus', instead });
+  } else if (dataset !== undefined) {
+    overrides.push({ key: 'data.dataset', value: dataset, flag: 'corpus', instead: ['data.sources'] });
+  }
+  for (const [key, value] of [
+    ['data.max_samples', options.maxSamples],
+    ['data.epochs', options.epochs],
+  ] as const) {
+    if (Number.isFinite(value)) overrides.push({ key, value, flag: 'corpus' });
+  }
+  return overrides;
+}
+
+/** Puts what was opened into the configuration: the pinned revisions, and for a corpus of a program (`all`) the rest too. */
+export function writeSources(
+  { data }: { data: ResolvedConfig['data'] },
+  opened: readonly OpenSource[],
+  all: boolean,
+): void {
+  const written: readonly { revision: string | null }[] = data.sources ?? [data];
+  for (const [i, target] of written.entries()) {
+    const ready = opened[i]?.ready;
+    if (ready === undefined) continue;
+    const { dataset, config_name, split, text_column, text_template = null, revision } = ready;
+    if (all) Object.assign(target, { dataset, config_name, split, text_column, text_template, revision });
+    else target.revision = revision ?? target.revision;
+  }
 }

@@ -1,17 +1,16 @@
 import { rangesOf } from '../config/index.js';
 import type { Range, ResolvedConfig } from '../config/index.js';
+import { feedSources, linksOf } from '../corpus/index.js';
 import type { NativeBinding, NativeFeed, NativeTokenizer } from '../native/binding.js';
-import { feedSource, holdOut } from './held-out.js';
+import { holdOut } from './held-out.js';
 import type { HeldOut } from './held-out.js';
-import { digestOfFiles } from './resume.js';
-import type { StreamIdentity } from './resume.js';
-import type { OpenSource, SourceReady } from './source.js';
+import type { OpenSource } from './source.js';
 
 /** What a stream of tokens is made of, opened. */
 export interface StreamParts {
   binding: NativeBinding;
   config: ResolvedConfig;
-  source: OpenSource;
+  sources: readonly OpenSource[];
   tokenizer: NativeTokenizer;
   heldOut: HeldOut | null;
 }
@@ -21,11 +20,11 @@ export async function heldOutOf(
   parts: Omit<StreamParts, 'heldOut'>,
   signal: AbortSignal | undefined,
 ): Promise<HeldOut | null> {
-  const { binding, config, source, tokenizer } = parts;
+  const { binding, config, sources, tokenizer } = parts;
   const { documents } = config.evaluation;
   if (documents === 0) return null;
   const { batch_size: batchSize, threads } = config.data;
-  return holdOut(binding, source, tokenizer, { documents, batchSize, threads, signal });
+  return holdOut(binding, sources, tokenizer, { documents, batchSize, threads, signal });
 }
 
 /**
@@ -33,14 +32,14 @@ export async function heldOutOf(
  * from `state`. Throws RESUME_MISMATCH, CHECKPOINT_CORRUPT.
  */
 export function streamFeed(
-  { binding, config, source, tokenizer, heldOut }: StreamParts,
+  { binding, config, sources, tokenizer, heldOut }: StreamParts,
   from: { state: string | null; skip?: readonly Range[]; maxSamples?: number | null },
 ): NativeFeed {
   const { data, training } = config;
   const { state, skip = rangesOf(data.skip_steps), maxSamples = data.max_samples } = from;
   return binding.createFeed(
     {
-      sources: [feedSource(source, heldOut?.ends[0] ?? null)],
+      sources: feedSources(sources, heldOut?.ends),
       order: 'shuffled',
       seed: data.seed,
       shuffle_buffer_size: data.shuffle_buffer_size,
@@ -57,29 +56,7 @@ export function streamFeed(
       skip: skip.map(([first, last]) => [first, last]),
       ...(state === null ? {} : { state }),
     },
-    [source.link],
+    linksOf(sources),
     tokenizer,
   );
-}
-
-/** What the stream is, for `stream.json`. */
-export function identityOf(
-  config: ResolvedConfig,
-  ready: SourceReady,
-  tokenizer: NativeTokenizer,
-): StreamIdentity {
-  return {
-    dataset: ready.dataset,
-    config_name: ready.config_name,
-    split: ready.split,
-    revision: ready.revision,
-    files: digestOfFiles(ready.files),
-    text_column: ready.text_column,
-    text_template: ready.text_template ?? null,
-    seed: config.data.seed,
-    shuffle_buffer_size: config.data.shuffle_buffer_size,
-    sequence_length: config.data.sequence_length,
-    held_out: config.evaluation.documents,
-    tokenizer: tokenizer.digest(),
-  };
 }

@@ -1,10 +1,10 @@
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { feedSources, linksOf } from '../corpus/index.js';
 import { errorFor } from '../errors.js';
 import type { HeldOutEnd, NativeBinding, NativeTokenizer } from '../native/binding.js';
 import { disk, exists, namesIn, onDisk } from './disk.js';
 import type { SetupEvent } from './events.js';
-import { feedSource } from './held-out.js';
 import type { OpenSource } from './source.js';
 
 /** How a tokenizer is trained from a stream. */
@@ -16,7 +16,8 @@ export interface TokenizerTraining {
   maxSamples: number | null;
   batchSize: number;
   threads: number;
-  heldOut: HeldOutEnd | null;
+  /** Where the held-out part of each source ends; empty: nothing is held out. */
+  heldOut: readonly HeldOutEnd[];
   signal?: AbortSignal | undefined;
   /** Hears of progress about four times a second. */
   onProgress?: (event: SetupEvent & { type: 'tokenizer' }) => void;
@@ -24,12 +25,16 @@ export interface TokenizerTraining {
 
 const REPORT_MS = 250;
 
-/** Trains a tokenizer from a source in file order. Throws VOCAB_TOO_LARGE, ABORTED, and the source's errors. */
+/**
+ * Trains a tokenizer from sources, each in file order. Throws VOCAB_TOO_LARGE, ABORTED, CONFIG_INVALID for a stream that
+ * would never end, and the sources' errors.
+ */
 export async function trainTokenizer(
   binding: NativeBinding,
-  source: Pick<OpenSource, 'link' | 'ready'>,
+  sources: readonly OpenSource[],
   options: TokenizerTraining,
 ): Promise<NativeTokenizer> {
+  refuseEndless(sources, options.maxSamples);
   const trainer = binding.createTokenizerTrainer(
     JSON.stringify({
       vocab_size: options.vocabSize,
@@ -39,7 +44,7 @@ export async function trainTokenizer(
   );
   const feed = binding.createFeed(
     {
-      sources: [feedSource(source, options.heldOut)],
+      sources: feedSources(sources, options.heldOut),
       order: 'file',
       seed: 0,
       shuffle_buffer_size: 1,
@@ -48,7 +53,7 @@ export async function trainTokenizer(
       max_samples: options.maxSamples,
       threads: options.threads,
     },
-    [source.link],
+    linksOf(sources),
   );
   const began = performance.now();
   const report = () => {
@@ -90,6 +95,17 @@ export async function trainTokenizer(
     options.signal?.removeEventListener('abort', abort);
     await feed.close();
   }
+}
+
+/** A source that repeats goes on until another stops the stream, or a limit does. */
+function refuseEndless(sources: readonly OpenSource[], maxSamples: number | null): void {
+  const policies = new Set(sources.map(({ on_exhausted }) => on_exhausted));
+  if (maxSamples !== null || policies.has('stop') || !policies.has('repeat')) return;
+  throw errorFor(
+    'CONFIG_INVALID',
+    'a tokenizer would be trained forever: sources repeat, none stops the stream, and there is no limit',
+    'set tokenizer.train.max_samples (maxSamples), or on_exhausted: stop for a source',
+  );
 }
 
 /**

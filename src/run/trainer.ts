@@ -5,7 +5,7 @@ import { Builder } from './builder.js';
 import type { SetupEvent, TrainerEvent } from './events.js';
 import type { TrainingLoop } from './loop.js';
 import { defaultParts } from './parts.js';
-import type { OpenCorpus, SourceReady, TrainableCorpus } from './source.js';
+import type { OpenCorpus, OpenSource, TrainableCorpus } from './source.js';
 
 export interface TrainerOptions {
   /** A YAML file, its values, or what `loadConfig` made of it. */
@@ -34,7 +34,8 @@ export interface TrainerParts {
 export interface RunPlan {
   config: ResolvedConfig;
   output: string;
-  ready: SourceReady;
+  /** What is read: one source, or those of a mixture. */
+  sources: readonly Pick<OpenSource, 'ready' | 'weight' | 'on_exhausted'>[];
   tokenizer: { size: number; path: string; trained: boolean };
   parameters: { embedding: number; blocks: number; head: number; total: number };
   tokensPerStep: number;

@@ -112,22 +112,22 @@ async function trainOnCorpus(
 ): Promise<NativeTokenizer> {
   const { vocabSize, pattern, specialTokens } = resolved(options);
   const limits = [options.maxSamples, corpus.maxSamples].filter((limit) => typeof limit === 'number');
-  const source = await corpus.open();
+  const { sources, release } = await corpus.open();
   try {
-    return await trainTokenizer(native(), source, {
+    return await trainTokenizer(native(), sources, {
       vocabSize,
       pattern,
       specialTokens,
       maxSamples: limits.length > 0 ? Math.min(...limits) : null,
       batchSize: corpus.batchSize,
       threads: availableParallelism(),
-      heldOut: null,
+      heldOut: [],
       signal: options.signal,
       onProgress: ({ documents, bytes, merges, target, seconds }) =>
         options.onProgress?.({ documents, bytes, merges, target, seconds }),
     });
   } finally {
-    source.release();
+    release();
   }
 }
 

@@ -108,6 +108,8 @@ pub struct BatchReader {
     current: Option<Marker>,
     /// Tokens read from the ring: the index of the next one.
     read: u64,
+    /// The first token that no source has been charged with. The very first is no target.
+    charged: u64,
     /// The last token read: the next input.
     carry: Option<u32>,
     filling: Vec<u32>,
@@ -144,6 +146,7 @@ impl BatchReader {
             pending: VecDeque::new(),
             current: None,
             read: 0,
+            charged: 1,
             carry: None,
             filling: Vec::new(),
             hash,
@@ -351,13 +354,18 @@ impl BatchReader {
             }
         }
         let marker = self.current.as_ref().expect("the first token has a marker");
-        self.state.sources[marker.source].offset = marker.offset + (token - marker.at);
+        let source = &mut self.state.sources[marker.source];
+        source.offset = marker.offset + (token - marker.at);
+        source.tokens += token + 1 - self.charged;
+        self.charged = token + 1;
     }
 
     fn enter(&mut self, marker: Marker) {
         if let Some(left) = &self.current {
             let source: &mut SourceState = &mut self.state.sources[left.source];
             (source.document, source.offset) = (left.document + 1, 0);
+            source.tokens += marker.at - self.charged;
+            self.charged = marker.at;
         }
         self.state.started += 1;
         self.state.current = marker.source;

@@ -6,7 +6,7 @@ use std::{
 use candlewick_tokenizer::Tokenizer;
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -90,6 +90,9 @@ pub struct FeedOptions {
     pub batches: Option<BatchShape>,
     /// State to go on from, as JSON.
     pub state: Option<String>,
+    /// Start over: of `state` only the counters and the hash go on.
+    #[serde(default)]
+    pub reset: bool,
     /// Global batches to leave out: first and last of each range, numbered from 1.
     #[serde(default)]
     pub skip: Vec<[u64; 2]>,
@@ -143,8 +146,9 @@ impl Feed {
             .sources
             .iter()
             .zip(links)
-            .map(|(source, link)| {
-                let windows = feed.start_reader(options, source, link.clone().into(), None);
+            .enumerate()
+            .map(|(index, (source, link))| {
+                let windows = feed.start_reader(options, index, link.clone().into(), None);
                 documents::Source::new(windows, source.on_exhausted)
             })
             .collect();
@@ -182,13 +186,13 @@ impl Feed {
         feed.threads.extend(start_workers(threads, tokenizer, end_of_text, &feed.gauge, &jobs));
         drop(jobs);
         let mut sources = Vec::new();
-        for ((source, link), at) in options.sources.iter().zip(links).zip(&state.sources) {
-            let windows =
-                feed.start_reader(options, source, link.clone().into(), resumed.then(|| at.begin.clone()));
+        for (index, (link, at)) in links.iter().zip(&state.sources).enumerate() {
+            let begin = resumed.then(|| at.begin.clone());
+            let windows = feed.start_reader(options, index, link.clone().into(), begin);
             let (coming_sender, coming) = bounded(2 * threads + 2);
             let (jobs, skip) = (job_sender.clone(), at.document);
             feed.spawn("dispatch", move || dispatch(windows, jobs, coming_sender, skip));
-            sources.push(EncodedDocuments::new(coming, source.on_exhausted));
+            sources.push(EncodedDocuments::new(coming, options.sources[index].on_exhausted));
         }
         drop(job_sender);
 
@@ -199,7 +203,7 @@ impl Feed {
         );
         let start = PackStart {
             mix,
-            started: state.started.saturating_sub(1),
+            started: state.earlier + state.started.saturating_sub(1),
             resume: resumed.then(|| (state.current, state.sources[state.current].offset)),
             max_samples: options.max_samples,
         };
@@ -246,10 +250,11 @@ impl Feed {
     fn start_reader(
         &mut self,
         options: &FeedOptions,
-        source: &SourceOptions,
+        index: usize,
         link: Input,
         from: Option<Begin>,
     ) -> Receiver<Windows> {
+        let source = &options.sources[index];
         let shuffled = options.order == OrderKind::Shuffled;
         let inbox = Arc::new(Inbox::new(self.gauge.clone()));
         self.stopper.inboxes.push(inbox.clone());
@@ -261,10 +266,7 @@ impl Feed {
             inbox,
             source.files.clone().into(),
             ReaderOptions {
-                name: match source.identity.get("dataset").and_then(Value::as_str) {
-                    Some(name) if options.sources.len() > 1 => name.into(),
-                    _ => "the dataset".into(),
-                },
+                name: (options.sources.len() > 1).then(|| source_name(index, source)),
                 seed: shuffled.then_some(options.seed),
                 window_documents: match (shuffled, options.max_samples) {
                     (true, _) => options.shuffle_buffer_size.max(1),
@@ -348,17 +350,22 @@ fn initial_state(
     identity.insert("data.seed".into(), options.seed.into());
     identity.insert("data.shuffle_buffer_size".into(), options.shuffle_buffer_size.into());
     identity.insert("tokenizer digest".into(), tokenizer.digest().into());
+    let several = options.sources.len() > 1;
     let sources: Vec<_> =
-        options.sources.iter().map(|s| (source_identity(s), s.files.len(), OPEN_FILES)).collect();
-    if let Some(json) = &options.state {
-        return StreamState::parse(json, &identity, &sources, (shape.rows * shape.sequence_length) as u64);
-    }
+        options.sources.iter().map(|s| (source_identity(s, several), s.files.len(), OPEN_FILES)).collect();
+    let batch_tokens = (shape.rows * shape.sequence_length) as u64;
+    let before = match &options.state {
+        Some(json) if options.reset => Some(StreamState::read(json, batch_tokens)?),
+        Some(json) => return StreamState::parse(json, &identity, &sources, batch_tokens),
+        None => None,
+    };
     let position = Plan::new(Arc::from([]), Some(options.seed)).start(1);
-    Ok(StreamState {
+    let fresh = StreamState {
         version: StreamState::version(),
         tokens: 0,
         documents: 0,
         started: 0,
+        earlier: 0,
         hash: format!("{HASH_START:016x}"),
         batches: 0,
         skipped: Vec::new(),
@@ -370,15 +377,32 @@ fn initial_state(
                 document: 0,
                 offset: 0,
                 consumed: 0,
+                tokens: 0,
                 dropped: false,
                 identity,
             })
             .collect(),
         identity,
+    };
+    Ok(match before {
+        Some(before) => fresh.after(&before),
+        None => fresh,
     })
 }
 
-fn source_identity(source: &SourceOptions) -> Map<String, Value> {
+/// What messages call a source of several.
+fn source_name(index: usize, source: &SourceOptions) -> String {
+    let name = match (source.identity.get("dataset"), source.identity.get("command")) {
+        (Some(Value::String(dataset)), _) => dataset.clone(),
+        (_, Some(Value::Array(command))) => {
+            command.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+        }
+        _ => return format!("sources[{index}]"),
+    };
+    format!("sources[{index}] ({name})")
+}
+
+fn source_identity(source: &SourceOptions, several: bool) -> Map<String, Value> {
     let mut identity = source.identity.clone();
     let mut digest = Sha256::new();
     for file in &source.files {
@@ -389,6 +413,13 @@ fn source_identity(source: &SourceOptions) -> Map<String, Value> {
     identity.insert("digest of the file list".into(), hex.into());
     let held_out = source.held_out.map_or(0, |end| end.documents);
     identity.insert("evaluation.documents".into(), held_out.into());
+    if several {
+        // JavaScript writes 3.0 as 3: what it gives back has to be the same.
+        let whole = source.weight.fract() == 0.0 && source.weight < 2_f64.powi(53);
+        let weight = if whole { json!(source.weight as u64) } else { json!(source.weight) };
+        identity.insert("weight".into(), weight);
+        identity.insert("on_exhausted".into(), json!(source.on_exhausted));
+    }
     identity
 }
 

@@ -10,7 +10,8 @@ pub struct HeldOut {
     tokens: Vec<u32>,
     end_of_text: u32,
     text: Vec<u8>,
-    end: Option<HeldOutEnd>,
+    /// Of each source.
+    ends: Vec<HeldOutEnd>,
 }
 
 impl HeldOut {
@@ -21,26 +22,42 @@ impl HeldOut {
     pub fn collect(documents: &mut Documents, tokenizer: &Tokenizer) -> Result<Self, FeedError> {
         let (end_of_text, _) =
             tokenizer.eos_token().map_err(|e| FeedError::new(e.code, e.message, e.hint))?;
-        let mut held_out = Self { tokens: vec![end_of_text], end_of_text, text: Vec::new(), end: None };
+        let mut held_out =
+            Self { tokens: vec![end_of_text], end_of_text, text: Vec::new(), ends: Vec::new() };
         while let Some(document) = documents.next_document()? {
             let text = String::from_utf8_lossy(document.bytes());
             tokenizer.encode_document(&text, &mut held_out.tokens);
             held_out.tokens.push(end_of_text);
             held_out.text.extend_from_slice(text.as_bytes());
             let (file, group, row) = document.place();
-            held_out.end = Some(HeldOutEnd { file, group, row, documents: held_out.documents() + 1 });
+            held_out.ends = vec![HeldOutEnd { file, group, row, documents: held_out.documents() + 1 }];
         }
         Ok(held_out)
     }
 
-    /// How many documents there are.
-    pub fn documents(&self) -> u64 {
-        self.end.map_or(0, |end| end.documents)
+    /// The documents of several sources as one, in their order; all of them by the same tokenizer.
+    ///
+    /// # Panics
+    /// Without parts.
+    pub fn join(parts: &[&Self]) -> Self {
+        let end_of_text = parts.first().expect("somebody holds out").end_of_text;
+        let mut joined = Self { tokens: vec![end_of_text], end_of_text, text: Vec::new(), ends: Vec::new() };
+        for part in parts {
+            joined.tokens.extend_from_slice(part.targets());
+            joined.text.extend_from_slice(&part.text);
+            joined.ends.extend_from_slice(&part.ends);
+        }
+        joined
     }
 
-    /// Where the held-out part of the source ends; none when there is no document.
-    pub fn end(&self) -> Option<HeldOutEnd> {
-        self.end
+    /// How many documents there are.
+    pub fn documents(&self) -> u64 {
+        self.ends.iter().map(|end| end.documents).sum()
+    }
+
+    /// Where the held-out part of each source ends; nothing for one that has no document.
+    pub fn ends(&self) -> &[HeldOutEnd] {
+        &self.ends
     }
 
     /// The text of all documents, one after the other, UTF-8.

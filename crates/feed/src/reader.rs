@@ -69,8 +69,8 @@ const PERMUTED: &str = "a permutation names every index once";
 
 /// How a reader divides and limits what it reads.
 pub(crate) struct ReaderOptions {
-    /// What to call the source in a message.
-    pub(crate) name: String,
+    /// What messages call the source; none: it is the only one.
+    pub(crate) name: Option<String>,
     /// `None`: plain file order, a frame at a time.
     pub(crate) seed: Option<u64>,
     pub(crate) window_documents: usize,
@@ -78,6 +78,19 @@ pub(crate) struct ReaderOptions {
     pub(crate) held_out: Option<HeldOutEnd>,
     /// Files are read by row group.
     pub(crate) row_groups: bool,
+}
+
+impl ReaderOptions {
+    /// The error, saying whose it is where there are several sources.
+    fn whose(&self, mut error: FeedError) -> FeedError {
+        if let Some(name) = &self.name
+            && error.code != "ABORTED"
+            && !error.message.contains(name.as_str())
+        {
+            error.message = format!("{name}: {}", error.message);
+        }
+        error
+    }
 }
 
 /// Reads one source: asks for turns ahead of time and puts their rows into windows.
@@ -179,7 +192,7 @@ impl Reader {
     /// Reads until the last epoch is over, the source fails or the receiver is gone.
     pub(crate) fn run(mut self) {
         let end = match self.read() {
-            Err(End::Failed(error)) => Err(error),
+            Err(End::Failed(error)) => Err(self.options.whose(error)),
             Ok(()) | Err(End::Quiet) => Ok(None),
         };
         // A receiver that is gone does not want to know either.
@@ -410,7 +423,7 @@ impl Reader {
         self.close_window()?;
         let epoch = self.taken.position.epoch;
         let held_out = self.options.held_out.map_or(0, |end| end.documents);
-        let name = &self.options.name;
+        let name = self.options.name.as_deref().unwrap_or("the dataset");
         if self.epoch_is_whole && self.epoch_documents == 0 {
             let message = if held_out > 0 {
                 format!("all {held_out} documents of {name} are held out; none is left to train on")

@@ -18,8 +18,11 @@ pub struct StreamState {
     pub tokens: u64,
     /// End-of-text targets consumed so far.
     pub documents: u64,
-    /// Documents begun so far, the current one included.
+    /// Documents begun so far, the current one included, since the stream began or was started over.
     pub started: u64,
+    /// Documents of the streams before it was started over: limits count them too.
+    #[serde(default)]
+    pub earlier: u64,
     /// Rolling hash over the targets, 16 hexadecimal digits.
     pub hash: String,
     /// Global batches consumed so far, those left out included.
@@ -49,6 +52,9 @@ pub struct SourceState {
     pub offset: u64,
     /// Tokens this source had given, before the current document, since the mixture last changed.
     pub consumed: u64,
+    /// Targets of this source consumed so far, in all.
+    #[serde(default)]
+    pub tokens: u64,
     /// It has dropped out.
     pub dropped: bool,
     /// What the source is; has to be the same when the stream goes on.
@@ -63,26 +69,22 @@ impl SourceState {
 }
 
 impl StreamState {
-    /// Reads a state and checks that it belongs to the stream that `identity` and `sources` describe.
+    /// The pass that the stream as a whole is in, from 1: the earliest of the sources that have not dropped out, or of
+    /// all when all have.
+    pub fn epoch(&self) -> u64 {
+        let earliest = |dropped: bool| {
+            self.sources.iter().filter(|s| dropped || !s.dropped).map(SourceState::epoch).min()
+        };
+        earliest(false).or_else(|| earliest(true)).unwrap_or(1)
+    }
+
+    /// Reads a state.
     ///
     /// Version 1 did not count batches: there each had `batch_tokens` targets, but for the last of a stream.
     ///
     /// # Errors
-    /// `CHECKPOINT_CORRUPT` for what is no state of this version; `RESUME_MISMATCH` naming the key, its old and its
-    /// new value for a state of another stream.
-    pub fn parse(
-        json: &str,
-        identity: &Map<String, Value>,
-        sources: &[(Map<String, Value>, usize, usize)],
-        batch_tokens: u64,
-    ) -> Result<Self, FeedError> {
-        let corrupt = |what: String| {
-            FeedError::new(
-                "CHECKPOINT_CORRUPT",
-                format!("the stream's state cannot be read: {what}"),
-                "resume from an older checkpoint (--resume DIR)",
-            )
-        };
+    /// `CHECKPOINT_CORRUPT` for what is no state of this version.
+    pub fn read(json: &str, batch_tokens: u64) -> Result<Self, FeedError> {
         let mut state: Self = serde_json::from_str(json).map_err(|e| corrupt(e.to_string()))?;
         match state.version {
             VERSION => {}
@@ -97,12 +99,44 @@ impl StreamState {
         if state.hash.len() != 16 || u64::from_str_radix(&state.hash, 16).is_err() {
             return Err(corrupt(format!("{:?} is no hash", state.hash)));
         }
+        Ok(state)
+    }
+
+    /// This state, of a stream that has not begun, with the counters and the hash of another that ends here.
+    pub(crate) fn after(self, other: &Self) -> Self {
+        Self {
+            tokens: other.tokens,
+            documents: other.documents,
+            earlier: other.documents,
+            hash: other.hash.clone(),
+            batches: other.batches,
+            skipped: other.skipped.clone(),
+            ..self
+        }
+    }
+
+    /// Reads a state and checks that it belongs to the stream that `identity` and `sources` describe.
+    ///
+    /// # Errors
+    /// `CHECKPOINT_CORRUPT` for what is no state of this version; `RESUME_MISMATCH` naming the key, its old and its
+    /// new value for a state of another stream.
+    pub fn parse(
+        json: &str,
+        identity: &Map<String, Value>,
+        sources: &[(Map<String, Value>, usize, usize)],
+        batch_tokens: u64,
+    ) -> Result<Self, FeedError> {
+        let state = Self::read(json, batch_tokens)?;
         compare("", &state.identity, identity)?;
         if state.sources.len() != sources.len() {
-            return Err(mismatch("number of sources", &state.sources.len().into(), &sources.len().into()));
+            return Err(mismatch(
+                "the number of data.sources",
+                &state.sources.len().into(),
+                &sources.len().into(),
+            ));
         }
         for (i, (source, (identity, files, places))) in state.sources.iter().zip(sources).enumerate() {
-            let prefix = if sources.len() == 1 { String::new() } else { format!("sources[{i}].") };
+            let prefix = if sources.len() == 1 { String::new() } else { format!("data.sources[{i}].") };
             compare(&prefix, &source.identity, identity)?;
             let p = &source.begin.position;
             let open = p.slots.iter().flatten().all(|slot| (slot.file as usize) < *files);
@@ -134,6 +168,14 @@ pub(crate) fn roll(hash: u64, token: u32) -> u64 {
     (hash ^ u64::from(token)).wrapping_mul(HASH_FACTOR)
 }
 
+fn corrupt(what: String) -> FeedError {
+    FeedError::new(
+        "CHECKPOINT_CORRUPT",
+        format!("the stream's state cannot be read: {what}"),
+        "resume from an older checkpoint (--resume DIR)",
+    )
+}
+
 fn compare(prefix: &str, old: &Map<String, Value>, new: &Map<String, Value>) -> Result<(), FeedError> {
     let keys = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key)));
     for key in keys {
@@ -149,6 +191,7 @@ fn mismatch(key: &str, old: &Value, new: &Value) -> FeedError {
     FeedError::new(
         "RESUME_MISMATCH",
         format!("{key} was {old} and is now {new}: this would be another stream"),
-        "use the earlier value, or start a new run in another output directory",
+        "use the earlier value, start the data over on purpose with --reset-stream, or start a new run in another \
+         output directory",
     )
 }

@@ -7,7 +7,7 @@ use napi::{
 };
 use napi_derive::napi;
 
-use crate::{feed::NativeFeed, promise::Promise, tokenizer::NativeTokenizer};
+use crate::{failure::Failure, feed::NativeFeed, promise::Promise, tokenizer::NativeTokenizer};
 
 /// The last held-out row of a source.
 #[napi(object)]
@@ -45,18 +45,28 @@ pub fn collect_held_out<'e>(
     Ok(object)
 }
 
+/// The held-out documents of several sources as one, in their order.
+#[napi]
+pub fn join_held_out(parts: Vec<ClassInstance<NativeHeldOut>>) -> napi::Result<NativeHeldOut> {
+    if parts.is_empty() {
+        return Err(Failure::internal("there is nothing to join").into());
+    }
+    let parts: Vec<&HeldOut> = parts.iter().map(|part| &*part.held_out).collect();
+    Ok(NativeHeldOut { held_out: Arc::new(HeldOut::join(&parts)) })
+}
+
 #[napi]
 impl NativeHeldOut {
     /// Where each source's held-out part ends.
     #[napi]
     pub fn ends(&self) -> Vec<NativeHeldOutEnd> {
-        let end = self.held_out.end().map(|end| NativeHeldOutEnd {
+        let ends = self.held_out.ends().iter().map(|end| NativeHeldOutEnd {
             file: end.file,
             group: end.group,
             row: end.row as f64,
             documents: end.documents as f64,
         });
-        end.into_iter().collect()
+        ends.collect()
     }
 
     /// How many documents there are.

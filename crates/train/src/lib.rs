@@ -15,4 +15,4 @@ pub use engine::{Engine, StepOutcome, StepStats};
 pub use error::TrainError;
 pub use options::{Device, OptimizerOptions, TrainOptions};
 pub use schedule::{Schedule, ScheduleKind};
-pub use trainer::{Event, Events, Limits, Pause, Trainer};
+pub use trainer::{Event, Events, Limits, Pause, Share, Trainer};

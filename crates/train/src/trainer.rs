@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use candlewick_feed::{Batch, BatchReader, HeldOut, Interrupt, LeftOut, Next, StreamState};
+use candlewick_feed::{Batch, BatchReader, HeldOut, Interrupt, LeftOut, Next, SourceState, StreamState};
 use serde::{Deserialize, Serialize};
 
 use crate::{Engine, StepOutcome, TrainError, TrainOptions};
@@ -82,8 +82,11 @@ pub enum Event {
         tokens: u64,
         /// Documents so far.
         documents: u64,
-        /// Pass over the first source, from 1.
+        /// The pass that the stream is in, from 1.
         epoch: u64,
+        /// The sources in their order, where there are several.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        mix: Vec<Share>,
         /// Seconds of this step, waiting included.
         seconds: f64,
         /// Seconds of it spent waiting for data.
@@ -311,6 +314,23 @@ fn build(options: &TrainOptions, checkpoint: Option<&Path>) -> Result<Engine, Tr
     Ok(engine)
 }
 
+/// What one source of several has given so far.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Share {
+    /// Its part of all targets, 0 to 1.
+    pub share: f64,
+    /// The pass over it, from 1.
+    pub epoch: u64,
+}
+
+fn shares(state: &StreamState) -> Vec<Share> {
+    let sources = Some(&state.sources).filter(|sources| sources.len() > 1);
+    let total: u64 = state.sources.iter().map(|source| source.tokens).sum();
+    let part = |tokens: u64| tokens as f64 / total.max(1) as f64;
+    let share = |source: &SourceState| Share { share: part(source.tokens), epoch: source.epoch() };
+    sources.into_iter().flatten().map(share).collect()
+}
+
 struct Runner {
     engine: Engine,
     limits: Limits,
@@ -410,7 +430,8 @@ impl Runner {
             lr: stats.lr,
             tokens: self.done.tokens,
             documents: self.done.documents,
-            epoch: self.done.sources[0].epoch(),
+            epoch: self.done.epoch(),
+            mix: shares(&self.done),
             seconds: began.elapsed().as_secs_f64(),
             data_wait_seconds: (self.reader.waited() - waited).as_secs_f64(),
             stream_hash: self.done.hash.clone(),

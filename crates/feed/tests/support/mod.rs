@@ -305,6 +305,7 @@ pub fn options(
         threads: 2,
         batches: Some(BatchShape { rows, sequence_length, rank: 0, world_size: 1 }),
         state: None,
+        reset: false,
         skip: Vec::new(),
     }
 }

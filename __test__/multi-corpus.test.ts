@@ -12,7 +12,7 @@ import {
   ProcessStreamingCorpus,
   type StreamingCorpus,
 } from '../src/corpus/index.js';
-import { StreamingTextDataLoader } from '../src/data/index.js';
+import { type LoaderBatch, StreamingTextDataLoader } from '../src/data/index.js';
 import { Tokenizer } from '../src/tokenizer/index.js';
 import { LocalHub } from './support/hub.js';
 import { mixture } from './support/mixture.js';
@@ -250,6 +250,59 @@ describe.skipIf(!isBuilt)('batches of a mixture', () => {
       const rest = await read(corpus, { state: whole.states[at - 1] });
       expect([at + rest.states.length, rest.last]).toEqual([whole.states.length, whole.last]);
     }
+  });
+
+  it('are the same for every number of ranks, which may change in between', async () => {
+    await using corpus = mixed(policies);
+    const whole: LoaderBatch[] = [];
+    for await (const batch of new StreamingTextDataLoader(corpus, tokenizer, shape)) whole.push(batch);
+    const middle = Math.floor(whole.length / 2);
+    for (const [worldSize, state, expected] of [
+      [2, undefined, whole],
+      [4, whole[middle - 1]?.state, whole.slice(middle)],
+    ] as const) {
+      const ranks = await Promise.all(
+        Array.from({ length: worldSize }, async (_, rank) => {
+          const part: LoaderBatch[] = [];
+          const options = { ...shape, rank, worldSize, state };
+          for await (const batch of new StreamingTextDataLoader(corpus, tokenizer, options)) part.push(batch);
+          return part;
+        }),
+      );
+      const joined = expected.map((_, n) => ({
+        inputs: ranks.flatMap((part) => [...(part[n]?.inputs ?? [])]),
+        targets: ranks.flatMap((part) => [...(part[n]?.targets ?? [])]),
+        said: ranks.map((part) => [part[n]?.hash, part[n]?.state]),
+      }));
+      expect(ranks.map((part) => part.length)).toEqual(ranks.map(() => expected.length));
+      expect(joined).toEqual(
+        expected.map(({ inputs, targets, hash, state: after }) => ({
+          inputs: [...inputs],
+          targets: [...targets],
+          said: ranks.map(() => [hash, after]),
+        })),
+      );
+    }
+  });
+
+  it.each<[MultiCorpusOptions, MultiCorpusOptions]>([
+    [{ maxSamples: 90 }, { maxSamples: 200 }],
+    [{ epochs: 1 }, { epochs: 2 }],
+  ])('count a limit that is raised exactly: %j, then %j', async (low, high) => {
+    await using before = mixed(['stop', 'repeat', 'stop'], low);
+    await using after = mixed(['stop', 'repeat', 'stop'], high);
+    const whole = await read(after);
+    const begun = await read(before);
+    const rest = await read(after, { state: begun.last?.state });
+    expect(rest.states.length).toBeGreaterThan(0);
+    expect(rest.last?.hash).toBe(whole.last?.hash);
+    const counts = (state: string | undefined) =>
+      JSON.parse(state ?? '') as { tokens: number; documents: number; sources: { tokens: number }[] };
+    const [last, expected] = [counts(rest.last?.state), counts(whole.last?.state)];
+    expect([last.tokens, last.documents]).toEqual([expected.tokens, expected.documents]);
+    expect(last.sources.map(({ tokens }) => tokens)).toEqual(expected.sources.map(({ tokens }) => tokens));
+    expect(last.sources.reduce((sum, { tokens }) => sum + tokens, 0)).toBe(last.tokens);
+    if (high.maxSamples) expect(last.documents).toBe(high.maxSamples);
   });
 
   it('refuse the state of another mixture, naming key, old and new', async () => {

@@ -57,7 +57,8 @@ export function planInWords(plan: RunPlan, loaded: LoadedConfig): string[] {
       'starts',
       resumedFrom === null
         ? 'from new weights'
-        : `after step ${count(resumedFrom.step)}, from ${resumedFrom.path}`,
+        : `after step ${count(resumedFrom.step)}, from ${resumedFrom.path}` +
+          (resumedFrom.reset ? '; the data start over, as --reset-stream says (leave it out next time)' : ''),
     ],
   ];
   return rows.map(([name, text]) => `${name.padEnd(10)} ${text}`);

@@ -19,6 +19,7 @@ interface TrainFlags extends OutputOptions {
   set?: string[];
   printConfig?: boolean;
   dryRun?: boolean;
+  resetStream?: boolean;
 }
 
 /** `candlewick train`, which is `train-streaming`. */
@@ -28,6 +29,10 @@ export function trainCommand(name: string, program: string): Command {
   );
   addOptions(command.option('--config <file>', 'configuration in YAML'), trainOptions)
     .option('--set <key=value...>', 'set any key of the configuration; may be repeated', collect)
+    .option(
+      '--reset-stream',
+      'go on with the weights, and start the data over on purpose: they may be others; for this time only',
+    )
     .option('--print-config', 'print the configuration with everything decided, and stop')
     .option('--dry-run', 'check the configuration, print what would be done, and stop');
   addOutputOptions(command).addHelpText(
@@ -63,7 +68,7 @@ async function train(flags: TrainFlags): Promise<number> {
     output.people.warn(`${name}: saving the last completed step; once more stops at once`);
   });
   try {
-    return await runTrainer(loaded, output, signals);
+    return await runTrainer(loaded, flags, output, signals);
   } catch (cause) {
     // A stop before the first step leaves nothing to save; the signal's exit code says that it was one.
     if (signals.exitCode === null || !isAborted(cause)) throw cause;
@@ -75,9 +80,15 @@ async function train(flags: TrainFlags): Promise<number> {
   }
 }
 
-async function runTrainer(loaded: LoadedConfig, output: Output, signals: StopSignals): Promise<number> {
+async function runTrainer(
+  loaded: LoadedConfig,
+  flags: TrainFlags,
+  output: Output,
+  signals: StopSignals,
+): Promise<number> {
   const trainer = await Trainer.create({
     config: loaded,
+    resetStream: flags.resetStream === true,
     signal: signals.signal,
     onSetup: (event) => {
       output.people.setup(event);

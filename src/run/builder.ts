@@ -9,7 +9,7 @@ import { RunDirectory, readRunConfig } from './directory.js';
 import { exists, onDisk, samePlace, sha256 } from './disk.js';
 import type { SetupEvent } from './events.js';
 import type { HeldOut } from './held-out.js';
-import { compareIdentity, identityOf } from './identity.js';
+import { compareIdentity, compareTokenizer, identityOf } from './identity.js';
 import { TrainingLoop } from './loop.js';
 import { MetricsFile } from './metrics.js';
 import { continueConfig, differencesOf, findResumed, pinned, startOf } from './resume.js';
@@ -72,7 +72,10 @@ export class Builder {
     tokenizer.endOfText();
     const heldOut = await this.#heldOut(config, source, tokenizer);
     const identity = identityOf(config, source.sources, tokenizer);
-    if (resumed !== null) compareIdentity(runOf(resumed.checkpoint.path), resumed.stream.identity, identity);
+    if (resumed !== null) {
+      const compare = this.#reset ? compareTokenizer : compareIdentity;
+      compare(runOf(resumed.checkpoint.path), resumed.stream.identity, identity);
+    }
     // The run directory has its tokenizer, so that its checkpoints can be used by themselves.
     if (known !== null && (resumed === null || !(await holdsTokenizer(directory.tokenizer)))) {
       await saveTokenizer(tokenizer, directory.tokenizer);
@@ -82,7 +85,7 @@ export class Builder {
 
     this.#phase('model', `building the model: ${parameters.total.toLocaleString('en-US')} parameters`);
     const native = await this.#trainer(config, source, tokenizer, heldOut, resumed);
-    const start = startOf(resumed);
+    const start = startOf(resumed, this.#reset);
     await this.#takeHistory(directory, resumed);
     await store.clean();
     if (resumed !== null) await store.abandonAfter(start.step);
@@ -118,9 +121,15 @@ export class Builder {
         tokensPerStep: config.training.global_batch_size * config.data.sequence_length,
         heldOut: heldOut === null ? null : { documents: heldOut.documents, bytes: heldOut.bytes },
         resumedFrom:
-          resumed === null ? null : { path: resumed.checkpoint.path, step: resumed.checkpoint.step },
+          resumed === null
+            ? null
+            : { path: resumed.checkpoint.path, step: resumed.checkpoint.step, reset: this.#reset },
       },
     };
+  }
+
+  get #reset(): boolean {
+    return this.#options.resetStream === true;
   }
 
   async #load(): Promise<LoadedConfig> {
@@ -159,7 +168,7 @@ export class Builder {
     if (resumed !== null) {
       const old = resumed.trainer.configuration;
       return {
-        config: continueConfig(runOf(resumed.checkpoint.path), old, loaded.config, loaded.given),
+        config: continueConfig(runOf(resumed.checkpoint.path), old, loaded.config, loaded.given, this.#reset),
         fresh: false,
       };
     }
@@ -247,7 +256,7 @@ export class Builder {
   ): Promise<NativeTrainer> {
     const { data, training } = config;
     const parts = { binding: this.#binding, config, sources: source.sources, tokenizer, heldOut };
-    const feed = streamFeed(parts, { state: resumed?.stream.state ?? null });
+    const feed = streamFeed(parts, { state: resumed?.stream.state ?? null, reset: this.#reset });
     this.#opened.add(() => feed.close());
     // There is one optimizer, so that its name says nothing there.
     const { name: _, ...optimizer } = config.optimizer;

@@ -60,6 +60,11 @@ function sourceStream({ ready }: OpenSource): SourceStream {
   return { dataset, config_name, split, revision, files: digest, text_column, text_template };
 }
 
+/** Throws RESUME_MISMATCH when a checkpoint's weights were trained on other tokens than these. */
+export function compareTokenizer(where: string, old: StreamIdentity, now: StreamIdentity): void {
+  compareIdentity(where, { ...now, tokenizer: old.tokenizer }, now);
+}
+
 /** Throws RESUME_MISMATCH when a checkpoint's stream is another than the one that was opened. */
 export function compareIdentity(
   where: string,

@@ -194,7 +194,7 @@ export class TrainingLoop {
   /** Writes a checkpoint of the last completed step, unless there is one. */
   async *#save(): AsyncGenerator<TrainerEvent, void, undefined> {
     const { native, store, config, digest, identity, metrics } = this.#parts;
-    const { step, tokens, documents, epoch, hash } = this.#at;
+    const { step, tokens, documents, epoch, hash, reset } = this.#at;
     if (step === 0 || step === this.#savedStep) return;
     const began = performance.now();
     metrics.sync();
@@ -209,7 +209,7 @@ export class TrainingLoop {
         );
       }
       const state = typeof saved.state === 'string' ? saved.state : JSON.stringify(saved.state);
-      const stream: StreamState = { identity, hash, state };
+      const stream: StreamState = { identity, hash, state, reset };
       const trainer: TrainerState = { step, tokens, documents, epoch, configuration: config };
       await disk.writeFile(join(directory, 'stream.json'), `${JSON.stringify(stream, null, 2)}\n`);
       await disk.writeFile(join(directory, 'trainer.json'), `${JSON.stringify(trainer, null, 2)}\n`);

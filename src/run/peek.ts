@@ -84,13 +84,26 @@ export async function peekBatch(
   const config = record?.config ?? (await loadConfig(path)).config;
   const begin =
     record?.checkpoints.findLast((checkpoint) => batchesBefore(checkpoint, config) < batch) ?? null;
+  const origin = record?.origin ?? null;
+  if (origin !== null && batch <= origin.batches) {
+    throw errorFor(
+      'USAGE',
+      `the data were started over after batch ${origin.batches}: batch ${batch} is of the stream before`,
+      `name a batch from ${origin.batches + 1} on`,
+    );
+  }
   const replay = await Replay.open({ parts, config, directory: isRun ? path : null, signal, say });
   try {
     if (begin !== null) replay.compare(begin);
-    const before = begin === null ? 0 : batchesBefore(begin, config);
+    const before = begin === null ? (origin?.batches ?? 0) : batchesBefore(begin, config);
     say(`reading batch ${batch.toLocaleString('en-US')} from ${begin?.path ?? 'the beginning'}`);
     // Batches that a run leaves out can be looked at too: only those that the state has behind it are passed over.
-    const feed = await replay.seek({ state: begin?.stream.state ?? null, skip: begin?.at.skipped ?? [] });
+    const from = begin === null ? origin?.from : { state: begin.stream.state, reset: false };
+    const feed = await replay.seek({
+      state: null,
+      ...from,
+      skip: begin?.at.skipped ?? origin?.skipped ?? [],
+    });
     for (let at = before; at < batch - 1; ) {
       const count = Math.min(CHUNK, batch - 1 - at);
       const { batches } = await advance(feed, count);

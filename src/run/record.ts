@@ -34,10 +34,22 @@ export interface StreamCheckpoint {
   };
 }
 
-/** What a run left of its stream. Only read, so that the run may be going on meanwhile. */
+/** Where the stream of a run begins: at step 0, or where the data were last started over. */
+export interface StreamOrigin {
+  step: number;
+  /** What makes a feed begin there. */
+  from: { state: string | null; reset: boolean };
+  batches: number;
+  tokens: number;
+  skipped: [number, number][];
+  hash: string | null;
+}
+
+/** What a run left of its stream, since it was last started over. Only read, so that the run may be going on meanwhile. */
 export interface RunRecord {
   directory: string;
   config: ResolvedConfig;
+  origin: StreamOrigin;
   /** Logged steps, in order. */
   rows: StreamPoint[];
   /** Oldest first. */
@@ -55,12 +67,31 @@ export async function readRecord(directory: string, warn: (message: string) => v
     );
   }
   const { config } = await loadConfig(file);
+  const checkpoints = await readCheckpoints(directory, warn);
+  const origin = originOf(checkpoints.at(-1)?.stream ?? null, config);
+  const isLater = ({ step }: { step: number }) => step > origin.step;
   return {
     directory,
     config,
-    rows: await readRows(join(directory, 'metrics.jsonl')),
-    checkpoints: await readCheckpoints(directory, warn),
+    origin,
+    rows: (await readRows(join(directory, 'metrics.jsonl'))).filter(isLater),
+    checkpoints: checkpoints.filter(isLater),
   };
+}
+
+function originOf(stream: StreamState | null, { training, data }: ResolvedConfig): StreamOrigin {
+  const reset = stream?.reset ?? null;
+  if (reset === null)
+    return { step: 0, from: { state: null, reset: false }, batches: 0, tokens: 0, skipped: [], hash: null };
+  const {
+    tokens = 0,
+    skipped = [],
+    hash = null,
+    ...at
+  } = JSON.parse(reset.state) as Partial<StreamCheckpoint['at']>;
+  // States of version 1 did not count batches.
+  const batches = at.batches ?? Math.ceil(tokens / (training.global_batch_size * data.sequence_length));
+  return { step: reset.step, from: { state: reset.state, reset: true }, batches, tokens, skipped, hash };
 }
 
 async function readRows(path: string): Promise<StreamPoint[]> {

@@ -15,6 +15,14 @@ export interface StreamState {
   hash: string | null;
   /** The native feed's own state. */
   state: string;
+  /** Where the data were last started over (`--reset-stream`); null or absent: never. */
+  reset?: StreamReset | null;
+}
+
+/** The last step of the stream before, and the state of the native feed then. */
+export interface StreamReset {
+  step: number;
+  state: string;
 }
 
 /** `trainer.json` of a checkpoint. */
@@ -42,6 +50,8 @@ export interface LoopStart {
   hash: string | null;
   /** The checkpoint that it goes on from. */
   checkpoint: string | null;
+  /** Where the data were last started over. */
+  reset: StreamReset | null;
 }
 
 /**
@@ -95,11 +105,22 @@ export async function findResumed(
   };
 }
 
-/** Where the loop begins. */
-export function startOf(resumed: Resumed | null): LoopStart {
-  if (resumed === null) return { step: 0, tokens: 0, documents: 0, epoch: 1, hash: null, checkpoint: null };
-  const { step, tokens, documents, epoch } = resumed.trainer;
-  return { step, tokens, documents, epoch, hash: resumed.stream.hash, checkpoint: resumed.checkpoint.path };
+/** Where the loop begins; with `reset` the data start over there. */
+export function startOf(resumed: Resumed | null, reset: boolean): LoopStart {
+  if (resumed === null) {
+    return { step: 0, tokens: 0, documents: 0, epoch: 1, hash: null, checkpoint: null, reset: null };
+  }
+  const { checkpoint, stream, trainer } = resumed;
+  const { step, tokens, documents, epoch } = trainer;
+  return {
+    step,
+    tokens,
+    documents,
+    epoch,
+    hash: stream.hash,
+    checkpoint: checkpoint.path,
+    reset: reset ? { step, state: stream.state } : (stream.reset ?? null),
+  };
 }
 
 /** Keys that a resumed run may change: limits, when to save and report, and the machine. */

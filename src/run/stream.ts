@@ -29,14 +29,15 @@ export async function heldOutOf(
 
 /**
  * The batches that a run trains on, those left out aside: what the trainer reads and what is replayed later. Goes on
- * from `state`. Throws RESUME_MISMATCH, CHECKPOINT_CORRUPT.
+ * from `state`; with `reset` the data start over there, and only counters and hash go on. Throws RESUME_MISMATCH,
+ * CHECKPOINT_CORRUPT.
  */
 export function streamFeed(
   { binding, config, sources, tokenizer, heldOut }: StreamParts,
-  from: { state: string | null; skip?: readonly Range[]; maxSamples?: number | null },
+  from: { state: string | null; reset?: boolean; skip?: readonly Range[]; maxSamples?: number | null },
 ): NativeFeed {
   const { data, training } = config;
-  const { state, skip = rangesOf(data.skip_steps), maxSamples = data.max_samples } = from;
+  const { state, reset = false, skip = rangesOf(data.skip_steps), maxSamples = data.max_samples } = from;
   return binding.createFeed(
     {
       sources: feedSources(sources, heldOut?.ends),
@@ -54,7 +55,7 @@ export function streamFeed(
         world_size: 1,
       },
       skip: skip.map(([first, last]) => [first, last]),
-      ...(state === null ? {} : { state }),
+      ...(state === null ? {} : { state, reset }),
     },
     linksOf(sources),
     tokenizer,

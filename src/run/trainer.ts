@@ -18,6 +18,8 @@ export interface TrainerOptions {
   output?: string;
   /** `auto`: go on from the newest checkpoint; `never`: refuse a directory that has some; or a directory to go on from. */
   resume?: string;
+  /** Keeps the weights, the optimizer and the step of what is gone on from, and starts the data over; default: false. */
+  resetStream?: boolean;
   /** Stops the run as `stop()` does; during `create`, rejects with ABORTED. */
   signal?: AbortSignal;
   /** Hears what happens before the first step. */
@@ -40,8 +42,8 @@ export interface RunPlan {
   parameters: { embedding: number; blocks: number; head: number; total: number };
   tokensPerStep: number;
   heldOut: { documents: number; bytes: number } | null;
-  /** Checkpoint that the run goes on from. */
-  resumedFrom: { path: string; step: number } | null;
+  /** Checkpoint that the run goes on from, and whether its data start over. */
+  resumedFrom: { path: string; step: number; reset: boolean } | null;
 }
 
 /** Undoes what was opened, last first. */

@@ -1,7 +1,7 @@
 import type { Range } from '../config/index.js';
 import { errorFor } from '../errors.js';
 import { readRecord } from './record.js';
-import type { RunRecord, StreamCheckpoint, StreamPoint } from './record.js';
+import type { RunRecord, StreamCheckpoint, StreamOrigin, StreamPoint } from './record.js';
 import { advance, Replay } from './replay.js';
 import type { ReplayState } from './replay.js';
 import type { TrainerParts } from './trainer.js';
@@ -81,14 +81,17 @@ export async function verifyRun(
         : `its rows go from step ${record.rows[0]?.step} to ${record.rows.at(-1)?.step}`,
     );
   }
-  const { config } = record;
+  const { config, origin } = record;
+  if (origin.from.reset && (options.steps === null || first <= origin.step)) {
+    options.warn(`the data were started over after step ${origin.step}: only what came later is compared`);
+  }
   const replay = await Replay.open({ parts, config, directory, signal: options.signal, say: options.say });
   try {
     for (const checkpoint of record.checkpoints) replay.compare(checkpoint);
     const begin = record.checkpoints.findLast(({ step }) => step < first) ?? null;
     const count = (n: number) => n.toLocaleString('en-US');
     options.say(
-      `replaying steps ${count((begin?.step ?? 0) + 1)} to ${count(last)} from ` +
+      `replaying steps ${count((begin ?? origin).step + 1)} to ${count(last)} from ` +
         `${begin?.path ?? 'the beginning'}, comparing at ${count(points.length)} places`,
     );
     return await compare(record, replay, points, begin, options);
@@ -112,6 +115,7 @@ async function compare(
   begin: StreamCheckpoint | null,
   options: VerifyOptions,
 ): Promise<Verdict> {
+  const { origin } = record;
   const { training, data } = record.config;
   const batch = training.global_batch_size * data.sequence_length;
   const chunk = Math.max(1, Math.floor(CHUNK_TOKENS / batch));
@@ -119,11 +123,11 @@ async function compare(
   const verdict: Verdict = {
     type: 'verified',
     match: true,
-    from: (begin?.step ?? 0) + 1,
+    from: (begin ?? origin).step + 1,
     to: last,
     checkpoint: begin?.path ?? null,
     compared: 0,
-    stream_hash: begin?.at.hash ?? null,
+    stream_hash: begin?.at.hash ?? origin.hash,
     difference: null,
   };
   const row = record.rows.find(({ step }) => step === begin?.step);
@@ -131,15 +135,15 @@ async function compare(
     return different(verdict, { ...row, after: 0, replay: begin.at });
   }
   const ends = endsBefore(record, begin, last, batch);
-  let at = begin?.step ?? 0;
+  let at = (begin ?? origin).step;
   let agreed = at;
   let state: ReplayState | null = null;
   const limitAt = (step: number) => ends.find((end) => end.step > step);
-  const feedFrom = async (json: string | null) => {
+  const feedFrom = async (from: StreamOrigin['from']) => {
     const end = limitAt(at);
-    return replay.seek({ state: json, ...(end === undefined ? {} : { maxSamples: end.documents }) });
+    return replay.seek({ ...from, ...(end === undefined ? {} : { maxSamples: end.documents }) });
   };
-  let feed = await feedFrom(begin?.stream.state ?? null);
+  let feed = await feedFrom(begin === null ? origin.from : { state: begin.stream.state, reset: false });
   const began = performance.now();
   const bytes = replay.bytes;
   for (const point of points) {
@@ -150,7 +154,7 @@ async function compare(
       state = now;
       at += batches;
       if (at < step) return different(verdict, { ...point, after: agreed, replay: null });
-      if (at === end?.step) feed = await feedFrom(JSON.stringify(now));
+      if (at === end?.step) feed = await feedFrom({ state: JSON.stringify(now), reset: false });
       const seconds = (performance.now() - began) / 1000;
       options.onProgress({
         type: 'progress',
@@ -175,14 +179,14 @@ async function compare(
  * are no whole number of batches more than before. Such a last step is always logged.
  */
 function endsBefore(
-  { rows }: RunRecord,
+  { rows, origin }: RunRecord,
   begin: StreamCheckpoint | null,
   last: number,
   batch: number,
 ): StreamPoint[] {
-  let rest = (begin?.at.tokens ?? 0) % batch;
+  let rest = (begin?.at.tokens ?? origin.tokens) % batch;
   return rows.filter(({ step, tokens }) => {
-    if (step <= (begin?.step ?? 0) || step > last || tokens % batch === rest) return false;
+    if (step <= (begin ?? origin).step || step > last || tokens % batch === rest) return false;
     rest = tokens % batch;
     return true;
   });

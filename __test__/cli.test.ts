@@ -8,7 +8,8 @@ import { FakeNative } from './support/fake-native.js';
 
 const fake = vi.hoisted(() => ({ native: null as FakeNative | null, openError: null as Error | null }));
 vi.mock('../src/native/index.js', () => ({ native: () => fake.native?.binding }));
-vi.mock('../src/corpus/index.js', () => ({
+vi.mock('../src/corpus/index.js', async (original) => ({
+  ...(await original<Record<string, unknown>>()),
   HuggingFaceStreamingCorpus: function (dataset: string) {
     if (fake.openError !== null) throw fake.openError;
     return fake.native?.corpus({ dataset });
@@ -86,7 +87,7 @@ describe('usage errors exit with 2 and say what would be right', () => {
     ['train-tokenizer-streaming', ['--output', 'x'], /--dataset is missing/, /sample/],
     ['train-tokenizer-streaming', ['--dataset', 'sample'], /--output is missing/, /--output DIR/],
     ['train-tokenizer-streaming', ['--pattern', 'gpt3'], /Allowed choices are gpt2/, /--help/],
-    ['candlewick', [], /a verb is missing/, /train, train-tokenizer, generate, tokenizer, setup/],
+    ['candlewick', [], /a verb is missing/, /train, train-tokenizer, generate, tokenizer, data, setup/],
     ['candlewick', ['trian'], /unknown command 'trian'/, /did you mean train/],
     [
       'candlewick',
@@ -159,7 +160,7 @@ describe('help', () => {
   it('lists the verbs that there are and no others', async () => {
     const { stdout } = await run('candlewick', '--help');
     const verbs = [...stdout.matchAll(/^ {2}([a-z][\w-]*)/gm)].map(([, verb]) => verb);
-    expect(verbs).toEqual(['train', 'train-tokenizer', 'generate', 'tokenizer', 'setup']);
+    expect(verbs).toEqual(['train', 'train-tokenizer', 'generate', 'tokenizer', 'data', 'setup']);
   });
 
   it('tells the version', async () => {

@@ -105,9 +105,14 @@ describe.skipIf(!isBuilt)('a run on several sources', () => {
         revision: hub.commit('made/code'),
       },
     ]);
+    // The first four of each source: 8 texts, and so many bytes.
+    const heldOutBytes = [0, 1, 2, 3]
+      .flatMap((i) => names.map((name) => `${name} ${i}: ${'some words '.repeat(i)}`))
+      .reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+    expect(run.stdout).toMatch(/"type":"eval","step":40,/);
     const start = JSON.parse(run.stdout.split('\n').find((line) => line.includes('"type":"start"')) ?? '');
     expect(start).toMatchObject({
-      held_out: { documents: 8 },
+      held_out: { documents: 8, bytes: heldOutBytes },
       sources: [
         { dataset: 'made/prose', weight: 3, on_exhausted: 'stop' },
         { dataset: 'made/code', weight: 1, on_exhausted: 'repeat' },
@@ -138,6 +143,23 @@ describe.skipIf(!isBuilt)('a run on several sources', () => {
         epoch,
       ]);
     expect(await told('killed')).toEqual(await told('whole'));
+    const inspect = async (...argv: string[]) => {
+      const program = startIn({ env }, 'candlewick', 'data', ...argv);
+      expect(await program.ended, program.stderr).toBe(0);
+      return program.stdout;
+    };
+    expect(await inspect('verify', join(root, 'killed'))).toMatch(/^steps 1–40 match: /);
+    const peeked = JSON.parse(await inspect('peek', join(root, 'killed'), '--batch', '30', '--json')) as {
+      stream_hash: string;
+      documents: { dataset: string; text: string; offset: number }[];
+    };
+    expect(peeked.stream_hash).toBe((await rowsOf('whole'))[29]?.stream_hash);
+    // Each text begins with the name of its source.
+    const whole30 = peeked.documents.filter(({ offset }) => offset === 0);
+    expect(whole30.length).toBeGreaterThan(0);
+    for (const { dataset, text } of whole30) {
+      expect(text.slice(0, dataset.length)).toBe(dataset.slice(0, text.length));
+    }
   });
 
   it('is not gone on with as another mixture: key, old and new are named', async () => {

@@ -12,13 +12,47 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { HubProcess } from '../__test__/support/hub-start.js';
-import { python, repository, sharedData } from '../__test__/support/python.js';
+import { python, sharedData } from '../__test__/support/python.js';
 import { peerPackages } from '../__test__/support/reference.js';
 import { HuggingFaceStreamingCorpus, Tokenizer } from '../dist/index.js';
 import { native } from '../dist/native/index.js';
-import type { Outcome, Work } from './stream/ours.js';
 
 const MB = 1e6;
+
+/** What to do. */
+interface Work {
+  dataset: string;
+  /** Directory of a tokenizer; null: documents without tokens. */
+  tokenizer: string | null;
+  /** Documents a window. */
+  window: number;
+  /** Text to read at most. */
+  bytes?: number;
+  /** Text after which peaks of memory are taken and forgotten. */
+  half?: number;
+  state?: string;
+  /** Tokens a second to take them at; default: as they come. */
+  rate?: number;
+}
+
+interface Outcome {
+  bytes: number;
+  rows: number;
+  tokens: number;
+  /** From the open dataset to the end. */
+  seconds: number;
+  /** Seconds from the start of the process's work until each phase. */
+  phases: Record<string, number>;
+  cpu: number;
+  streamerCpu: number;
+  peaks: { node: number; streamer: number }[];
+  bytesAtFirst: number;
+  rowsAtFirst: number;
+  state: string;
+  /** Waits of every batch but the first, milliseconds, sorted. */
+  waits: number[];
+}
+
 const here = dirname(fileURLToPath(import.meta.url));
 const asked = process.argv.slice(2);
 const wants = (name: string) => asked.length === 0 || asked.includes(name);
@@ -33,16 +67,9 @@ process.env.HF_HUB_DISABLE_PROGRESS_BARS = '1';
 
 /** Our side, in a fresh process. */
 async function ours(work: Work): Promise<Outcome> {
-  const { stdout } = await run(
-    process.execPath,
-    [
-      '--import',
-      join(repository, 'scripts/typescript.mjs'),
-      join(here, 'stream/ours.ts'),
-      JSON.stringify(work),
-    ],
-    { maxBuffer: 1 << 28 },
-  );
+  const { stdout } = await run(process.execPath, [join(here, 'stream/ours.mjs'), JSON.stringify(work)], {
+    maxBuffer: 1 << 28,
+  });
   return JSON.parse(stdout) as Outcome;
 }
 
@@ -333,6 +360,6 @@ try {
   if (wants('memory')) await memory(tokenizer);
   if (wants('latency')) await latency(tokenizer);
 } finally {
-  await rm(scratch, { recursive: true, force: true });
+  await rm(scratch, { recursive: true, force: true, maxRetries: 5 });
 }
 process.exit(0);

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use crate::word::{BuildFoldHasher, mix};
 
 /// Bytes that one cache may hold.
-const BUDGET: usize = 32 << 20;
+const BUDGET: usize = 16 << 20;
 /// Slots of the table of short words, at first and at most (32 bytes each; two thirds are used at most).
 const FIRST_SLOTS: usize = 1 << 12;
-const MOST_SLOTS: usize = 1 << 19;
+const MOST_SLOTS: usize = 1 << 18;
 /// Words longer than this are merged anew: they hardly ever come again.
 const LONGEST: usize = 256;
 

@@ -1,49 +1,15 @@
 /**
- * Our side of bench/stream.ts in a process of its own: `node ours.ts '{"dataset": …}'` prints a line of JSON.
+ * Our side of bench/stream.ts in a process of its own: `node ours.mjs '{"dataset": …}'` prints a line of JSON. Plain
+ * JavaScript, so that what strips types is not in its memory.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { HuggingFaceStreamingCorpus, Tokenizer } from '../../dist/index.js';
 import { native } from '../../dist/native/index.js';
-import type { NativeFeed } from '../../src/native/binding.js';
 
-/** What to do. */
-export interface Work {
-  dataset: string;
-  /** Directory of a tokenizer; null: documents without tokens. */
-  tokenizer: string | null;
-  /** Documents a window. */
-  window: number;
-  /** Text to read at most. */
-  bytes?: number;
-  /** Text after which peaks of memory are taken and forgotten. */
-  half?: number;
-  state?: string;
-  /** Tokens a second to take them at; default: as they come. */
-  rate?: number;
-}
-
-export interface Outcome {
-  bytes: number;
-  rows: number;
-  tokens: number;
-  /** From the open dataset to the end. */
-  seconds: number;
-  /** Seconds from the start of the process's work until each phase. */
-  phases: Record<string, number>;
-  cpu: number;
-  streamerCpu: number;
-  peaks: { node: number; streamer: number }[];
-  bytesAtFirst: number;
-  rowsAtFirst: number;
-  state: string;
-  /** Waits of every batch but the first, milliseconds, sorted. */
-  waits: number[];
-}
-
-const work = JSON.parse(process.argv[2] ?? '{}') as Work;
+const work = JSON.parse(process.argv[2] ?? '{}');
 const began = performance.now();
 const since = () => (performance.now() - began) / 1000;
-const phases: Record<string, number> = {};
+const phases = {};
 const corpus = new HuggingFaceStreamingCorpus(work.dataset, {
   onEvent: (event) => {
     if (event.type === 'loading') phases[event.phase] = since();
@@ -54,12 +20,12 @@ const rows = 16;
 const sequenceLength = 1024;
 const { bytes = Number.POSITIVE_INFINITY } = work;
 
-const peak = (pid: number | 'self'): number => {
+const peak = (pid) => {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
   return Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? 0) * 1024;
 };
-const forget = (pid: number | 'self') => writeFileSync(`/proc/${pid}/clear_refs`, '5');
-const cpuOf = (pid: number): number => {
+const forget = (pid) => writeFileSync(`/proc/${pid}/clear_refs`, '5');
+const cpuOf = (pid) => {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)?.split(' ') ?? [];
   return (Number(fields[11]) + Number(fields[12])) / 100;
 };
@@ -72,7 +38,7 @@ const streamer = Number(
   readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim().split(' ')[0] ?? 0,
 );
 const tokenizer = work.tokenizer === null ? null : await Tokenizer.fromFile(work.tokenizer);
-const feed: NativeFeed = native().createFeed(
+const feed = native().createFeed(
   {
     sources: [
       {
@@ -98,20 +64,17 @@ const feed: NativeFeed = native().createFeed(
   [source.link],
   tokenizer?.native,
 );
-const stats = () => JSON.parse(feed.stats()) as { bytes_read: number; rows_read: number };
+const stats = () => JSON.parse(feed.stats());
 
-const peaks: Outcome['peaks'] = [];
-const waits: number[] = [];
+const peaks = [];
+const waits = [];
 let [batches, state, bytesAtFirst, rowsAtFirst] = [0, '', 0, 0];
 for (;;) {
   const due = work.rate === undefined ? 0 : (batches * rows * sequenceLength * 1000) / work.rate;
   const early = opened + due - performance.now();
   if (work.rate !== undefined && early > 0) await new Promise((resolve) => setTimeout(resolve, early));
   const asked = performance.now();
-  const answer = JSON.parse(await feed.advance(tokenizer === null ? 1000 : 1)) as {
-    batches: number;
-    state: object;
-  };
+  const answer = JSON.parse(await feed.advance(tokenizer === null ? 1000 : 1));
   if (answer.batches === 0) break;
   batches++;
   state = JSON.stringify(answer.state);
@@ -131,7 +94,7 @@ const seconds = (performance.now() - opened) / 1000;
 peaks.push({ node: peak('self'), streamer: peak(streamer) });
 const { user, system } = process.cpuUsage();
 const { bytes_read, rows_read } = stats();
-const outcome: Outcome = {
+const outcome = {
   bytes: bytes_read,
   rows: rows_read,
   tokens: batches * rows * sequenceLength,

@@ -47,6 +47,8 @@ export interface HuggingFaceCorpusOptions {
   loadTimeout?: number | undefined;
   /** Seconds without progress after which a hub that fails is given up; default: 1800. */
   retryBudget?: number | undefined;
+  /** Seconds before the first new attempt, at most; doubled for each that follows, up to 120 times that; default: 0.5. */
+  retryDelay?: number | undefined;
   /** Told about loading, restarts and whatever else happens to the source. */
   onEvent?: ((event: SourceEvent) => void) | undefined;
 }
@@ -122,6 +124,8 @@ export class HuggingFaceStreamingCorpus implements StreamingCorpus {
     if (!(timeout > 0)) throw usage(`loadTimeout is ${timeout}`, 'give a number of seconds above 0');
     const { retryBudget: budget = defaultRetryBudget } = options;
     if (!(budget >= 0)) throw usage(`retryBudget is ${budget}`, 'give a number of seconds, 0 or more');
+    const { retryDelay: delay = 0 } = options;
+    if (!(delay >= 0)) throw usage(`retryDelay is ${delay}`, 'give a number of seconds, 0 or more');
   }
 
   /** Every document in file order, null and empty ones left out. */
@@ -204,6 +208,7 @@ export class HuggingFaceStreamingCorpus implements StreamingCorpus {
       onEvent,
       python,
       retryBudget,
+      retryDelay,
       revision,
       signal,
       split,
@@ -228,6 +233,7 @@ export class HuggingFaceStreamingCorpus implements StreamingCorpus {
       env,
       loadTimeout: (loadTimeout ?? defaults.loadTimeout) * 1000,
       ...(retryBudget === undefined ? {} : { retryBudget }),
+      ...(retryDelay === undefined ? {} : { retryDelay: retryDelay * 1000 }),
       ...(onEvent ? { onEvent } : {}),
     });
     this.#running = { streamer, link };

@@ -1,0 +1,73 @@
+/**
+ * Random runs that are interrupted in every way: `npm run soak -- --runs 200 --first-seed 0`. A case is a function of
+ * its seed: `--runs 1 --first-seed N` repeats it. The promise of the Rust feed alone is tried on 10,000 cases behind it
+ * (`--feed-cases N`; 0: not at all).
+ */
+import { spawnSync } from 'node:child_process';
+import { parseArgs } from 'node:util';
+import type { Tally } from '../__test__/soak/blows.js';
+import { makeBench } from '../__test__/soak/bench.js';
+import { runCase } from '../__test__/soak/run.js';
+
+const { values } = parseArgs({
+  options: {
+    runs: { type: 'string', default: '200' },
+    'first-seed': { type: 'string', default: '0' },
+    'feed-cases': { type: 'string', default: '10000' },
+    jobs: { type: 'string', default: '2' },
+  },
+});
+const [runs, first, jobs] = [values.runs, values['first-seed'], values.jobs].map(Number) as [
+  number,
+  number,
+  number,
+];
+const began = performance.now();
+const minutes = () => ((performance.now() - began) / 60_000).toFixed(1);
+const sum: Tally = { kills: 0, stops: 0, streamerKills: 0, faults: 0, requests: 0, legs: 0 };
+const failed: number[] = [];
+let [next, passed] = [first, 0];
+
+const bench = await makeBench();
+async function work(): Promise<void> {
+  while (next < first + runs) {
+    const seed = next++;
+    try {
+      const tally = await runCase(seed, bench);
+      for (const name of Object.keys(sum) as (keyof Tally)[]) sum[name] += tally[name];
+      passed += 1;
+    } catch (error) {
+      failed.push(seed);
+      console.log(`seed ${seed} FAILED: ${error instanceof Error ? error.message : String(error)}`);
+      console.log(`  again: npm run soak -- --runs 1 --first-seed ${seed} --feed-cases 0`);
+    }
+    const done = passed + failed.length;
+    if (done % 10 === 0 || done === runs) {
+      console.log(`${done} of ${runs} runs, ${failed.length} failed, ${minutes()} min`);
+    }
+  }
+}
+await Promise.all(Array.from({ length: jobs }, work));
+await bench.close();
+const kinds = `${sum.kills} kill -9, ${sum.stops} stops by signal, ${sum.streamerKills} streamers killed`;
+console.log(
+  `${passed} of ${runs} runs gave the exact stream (seeds ${first} to ${first + runs - 1}): ${sum.legs} legs, ` +
+    `${sum.legs - passed} of them repeated or resumed, ${kinds}, ${sum.faults} faults in ${sum.requests} requests of ` +
+    `the hub, ${minutes()} min`,
+);
+if (failed.length > 0) console.log(`failed seeds: ${failed.join(', ')}`);
+
+const feedCases = Number(values['feed-cases']);
+let feedFailed = false;
+if (feedCases > 0) {
+  const test = ['test', '--locked', '--release', '-p', 'candlewick-feed', '--test', 'exactly_once'];
+  const { status } = spawnSync('cargo', test, {
+    stdio: ['ignore', 'ignore', 'inherit'],
+    env: { ...process.env, CANDLEWICK_CASES: String(feedCases) },
+  });
+  feedFailed = status !== 0;
+  console.log(
+    `the feed alone over ${feedCases} cases: ${feedFailed ? `FAILED (${status})` : 'exact'}, ${minutes()} min in all`,
+  );
+}
+process.exitCode = failed.length > 0 || feedFailed ? 1 : 0;

@@ -330,19 +330,24 @@ async function latency(tokenizer: string): Promise<void> {
     `of 20,000 files, window 1,000: first batch ${shown(our, 2)} s; datasets alone, first row ${shown(theirs, 2)} s; ` +
       `difference of medians ${(median(our) - median(theirs)).toFixed(2)} s (bar 3)`,
   );
-  const paced = await ours({
-    dataset: 'bench/text',
-    tokenizer,
-    window: 10_000,
-    rate: 200_000,
-    bytes: 98 * MB,
-  });
-  const at = (share: number) =>
-    paced.waits[Math.min(paced.waits.length - 1, Math.floor(share * paced.waits.length))] ?? 0;
-  print(
-    `waits at 200,000 tokens a second, ${paced.waits.length} batches of 16,384: median ${at(0.5).toFixed(2)} ms, ` +
-      `99.9th percentile ${at(0.999).toFixed(2)} ms (bar 5), longest ${at(1).toFixed(2)} ms`,
-  );
+  const paced = async (name: string) => {
+    const { waits } = await ours({
+      dataset: 'bench/text',
+      tokenizer,
+      window: 10_000,
+      rate: 200_000,
+      bytes: 60 * MB,
+    });
+    const at = (share: number) => waits[Math.min(waits.length - 1, Math.floor(share * waits.length))] ?? 0;
+    print(
+      `waits at 200,000 tokens a second, ${name}, ${waits.length} batches of 16,384: median ${at(0.5).toFixed(2)} ms, ` +
+        `99.9th percentile ${at(0.999).toFixed(2)} ms (bar 5), longest ${at(1).toFixed(2)} ms`,
+    );
+  };
+  await paced('local hub');
+  const hiccups = [30, 60, 90].map((after) => ({ ranged: true, after, times: 1, fault: { delay: 2_000 } }));
+  await hub.tell({ rules: [...hiccups, { ranged: true, fault: { delay: 200 } }] });
+  await paced('200 ms a request and three hiccups of 2 s');
   await hub.close();
 }
 

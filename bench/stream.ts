@@ -7,7 +7,7 @@
  */
 import { execFile, spawn } from 'node:child_process';
 import { cp, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { cpus, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -15,7 +15,6 @@ import { HubProcess } from '../__test__/support/hub-start.js';
 import { python, sharedData } from '../__test__/support/python.js';
 import { peerPackages } from '../__test__/support/reference.js';
 import { HuggingFaceStreamingCorpus, Tokenizer } from '../dist/index.js';
-import { native } from '../dist/native/index.js';
 
 const MB = 1e6;
 
@@ -357,7 +356,7 @@ pq.write_table(pq.read_table(sys.argv[1], columns=["text"]).slice(0, 40), sys.ar
 `;
 
 try {
-  print(`candlewick ${native().version()}, Node ${process.version}, ${new Date().toISOString()}`);
+  print(`Node ${process.version}, ${cpus()[0]?.model}, ${new Date().toISOString()}`);
   const tokenizer = await tokenizerOf(join(sharedData, 'web-text'));
   if (wants('throughput')) await throughput(tokenizer);
   if (wants('frames')) await frames();

@@ -60,12 +60,16 @@ if (failed.length > 0) console.log(`failed seeds: ${failed.join(', ')}`);
 const feedCases = Number(values['feed-cases']);
 let feedFailed = false;
 if (feedCases > 0) {
-  const test = ['test', '--locked', '--release', '-p', 'candlewick-feed', '--test', 'exactly_once'];
-  const { status } = spawnSync('cargo', test, {
-    stdio: ['ignore', 'ignore', 'inherit'],
+  const test = ['test', '--locked', '-p', 'candlewick-feed', '--test', 'exactly_once'];
+  const { status, stdout } = spawnSync('cargo', test, {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    encoding: 'utf8',
+    maxBuffer: 1 << 30,
     env: { ...process.env, CANDLEWICK_CASES: String(feedCases) },
   });
   feedFailed = status !== 0;
+  // Which cases, and what was different; not the list of all that were begun.
+  if (feedFailed) console.log(stdout.replaceAll(/^case \d+\n/gm, ''));
   console.log(
     `the feed alone over ${feedCases} cases: ${feedFailed ? `FAILED (${status})` : 'exact'}, ${minutes()} min in all`,
   );

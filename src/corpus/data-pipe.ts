@@ -6,7 +6,7 @@ import { type ConnectOpts, Socket, type SocketConstructorOpts } from 'node:net';
 import type { Readable } from 'node:stream';
 import { native } from '../native/index.js';
 
-const bufferBytes = 256 << 10;
+const bufferBytes = 1 << 20;
 
 /**
  * A pipe of a child's own for data, read into one buffer that is used again and again. What Node reads from the pipes

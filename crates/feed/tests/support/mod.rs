@@ -92,7 +92,9 @@ impl Dataset {
         if self.row_groups {
             return file.groups.clone();
         }
-        file.groups.concat().chunks(1000).map(<[_]>::to_vec).collect()
+        let rows = file.groups.concat();
+        // That a file without row groups is empty shows only when it is read: it takes a turn, with nothing in it.
+        if rows.is_empty() { vec![rows] } else { rows.chunks(1000).map(<[_]>::to_vec).collect() }
     }
 
     /// The documents of an epoch in the order of training, by the words of the promise and nothing else.

@@ -53,12 +53,18 @@ pub(crate) struct Window {
 pub(crate) struct Undrained {
     documents: AtomicU64,
     bytes: AtomicU64,
+    /// Documents and bytes taken since the reader was told.
+    untold: (AtomicU64, AtomicU64),
     reader: Arc<Inbox>,
 }
 
+/// The reader is told after so many documents or bytes: each time costs a change of thread, and it fetches row groups.
+const TELL_DOCUMENTS: u64 = 256;
+const TELL_BYTES: u64 = 1 << 20;
+
 impl Undrained {
     pub(crate) fn new(reader: Arc<Inbox>) -> Self {
-        Self { documents: AtomicU64::new(0), bytes: AtomicU64::new(0), reader }
+        Self { documents: AtomicU64::new(0), bytes: AtomicU64::new(0), untold: Default::default(), reader }
     }
 
     pub(crate) fn documents(&self) -> u64 {
@@ -74,10 +80,19 @@ impl Undrained {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Some were taken: the reader looks whether it may fetch more.
+    /// Some were taken, by the only thread that takes them: when it is worth it, and when nothing is left, the reader
+    /// looks whether it may fetch more.
     pub(crate) fn remove(&self, documents: u64, bytes: u64) {
-        self.documents.fetch_sub(documents, Ordering::Relaxed);
+        let left = self.documents.fetch_sub(documents, Ordering::Relaxed) - documents;
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.reader.nudge();
+        let untold = (
+            self.untold.0.fetch_add(documents, Ordering::Relaxed) + documents,
+            self.untold.1.fetch_add(bytes, Ordering::Relaxed) + bytes,
+        );
+        if left == 0 || untold.0 >= TELL_DOCUMENTS || untold.1 >= TELL_BYTES {
+            self.untold.0.store(0, Ordering::Relaxed);
+            self.untold.1.store(0, Ordering::Relaxed);
+            self.reader.nudge();
+        }
     }
 }

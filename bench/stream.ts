@@ -9,6 +9,7 @@ import { execFile, spawn } from 'node:child_process';
 import { cp, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { cpus, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { HubProcess } from '../__test__/support/hub-start.js';
@@ -245,11 +246,11 @@ async function resume(tokenizer: string): Promise<void> {
     ],
     { stdio: ['pipe', 'pipe', 'inherit'] },
   );
-  const lines = child.stdout[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   await lines.next();
   const theirs = await watched(hub, async () => {
     child.stdin.end('go\n');
-    return JSON.parse(String((await lines.next()).value)) as PeerOutcome;
+    return JSON.parse((await lines.next()).value ?? '{}') as PeerOutcome;
   });
   print(
     `  datasets' state_dict: first row after ${theirs.result.seconds.toFixed(2)} s; ` +

@@ -17,7 +17,7 @@ use crate::{
 /// A window closes when it holds this much text, however few documents that are.
 const WINDOW_BYTES: u64 = 128 << 20;
 /// Fetched at most beyond a window's worth of documents: what hides a hub's latency.
-const AHEAD_ROWS: u64 = 4 * TURN_ROWS;
+const AHEAD_ROWS: u64 = 3 * TURN_ROWS;
 /// A longer row group is requested in pieces of this many rows, so that one request stays small.
 const PIECE_ROWS: u64 = 4 * TURN_ROWS;
 
@@ -277,7 +277,7 @@ impl Reader {
         let window = self.options.window_documents as u64;
         let limit = match self.options.seed {
             Some(_) => window + AHEAD_ROWS,
-            None => window.min(AHEAD_ROWS),
+            None => window.min(PIECE_ROWS),
         };
         let next = (turn.rows - turn.row - self.ahead.requested).min(PIECE_ROWS);
         let rows = self.outstanding.iter().sum::<u64>() + next;

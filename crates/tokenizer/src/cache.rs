@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::word::{BuildFoldHasher, mix};
 
 /// Bytes that one cache may hold.
-const BUDGET: usize = 16 << 20;
+const BUDGET: usize = 12 << 20;
 /// Slots of the table of short words, at first and at most (32 bytes each; two thirds are used at most).
 const FIRST_SLOTS: usize = 1 << 12;
 const MOST_SLOTS: usize = 1 << 18;

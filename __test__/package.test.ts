@@ -55,7 +55,7 @@ describe('package.json', () => {
   it('names scripts that are there', () => {
     for (const [, file] of Object.values(manifest.scripts)
       .join('\n')
-      .matchAll(/\bnode (\S+)/g)) {
+      .matchAll(/(\S+\.(?:mjs|js|ts))\b/g)) {
       expect(existsSync(path(file as string)), file).toBe(true);
     }
   });

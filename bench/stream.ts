@@ -281,7 +281,7 @@ async function memory(tokenizer: string): Promise<void> {
   const alone = theirs.peaks.map((p) => p / MB);
   print('memory, peak resident MB, window 10,000, first and second 500 MB of text:');
   print(
-    `  Node ${shown(node)} (Node alone ${bare.toFixed(0)}: ${((node[0] ?? 0) - bare).toFixed(0)} over it, bar 150); ` +
+    `  Node ${shown(node)} (Node alone ${bare.toFixed(0)}: ${(Math.max(...node) - bare).toFixed(0)} over it, bar 150); ` +
       `second / first ${((node[1] ?? 0) / (node[0] ?? 1)).toFixed(3)} (bar 1.05)`,
   );
   print(

@@ -18,6 +18,7 @@ mod model;
 mod pipe;
 mod promise;
 mod tokenizer;
+mod tokenizer_trainer;
 mod trainer;
 mod worker;
 

@@ -27,13 +27,13 @@ pub(crate) struct Encoded {
 }
 
 /// An encoded chunk that may still be in the making, or none at the end of the source.
-pub(crate) type Coming = Result<Option<Receiver<Encoded>>, FeedError>;
+pub(crate) type Coming = Result<Option<Receiver<Result<Encoded, FeedError>>>, FeedError>;
 
 pub(crate) struct Job {
     begin: Arc<Begin>,
     first: u64,
     documents: Vec<Document>,
-    reply: Sender<Encoded>,
+    reply: Sender<Result<Encoded, FeedError>>,
 }
 
 /// Starts threads that encode jobs until every sender of jobs is gone.
@@ -53,7 +53,9 @@ pub(crate) fn start_workers(
                     for job in jobs {
                         let reply = job.reply.clone();
                         let encoded = encode(&tokenizer, end_of_text, job);
-                        gauge.add_tokens(encoded.ids.len());
+                        if let Ok(encoded) = &encoded {
+                            gauge.add_tokens(encoded.ids.len());
+                        }
                         // Nobody waits for it when the feed closes.
                         let _ = reply.send(encoded);
                     }
@@ -63,18 +65,18 @@ pub(crate) fn start_workers(
         .collect()
 }
 
-fn encode(tokenizer: &Tokenizer, end_of_text: u32, job: Job) -> Encoded {
+fn encode(tokenizer: &Tokenizer, end_of_text: u32, job: Job) -> Result<Encoded, FeedError> {
     let bytes: usize = job.documents.iter().map(|d| d.bytes().len()).sum();
     let mut ids = Vec::with_capacity(bytes / 3 + job.documents.len());
     let mut ends = Vec::with_capacity(job.documents.len());
     for document in &job.documents {
         // The streamer sends UTF-8; a source that does not is read as well as it can be.
-        tokenizer.encode_document(&String::from_utf8_lossy(document.bytes()), &mut ids);
+        tokenizer.encode_document(&String::from_utf8_lossy(document.bytes()), &mut ids)?;
         ids.push(end_of_text);
         ends.push(ids.len());
     }
     let places = job.documents.iter().map(Document::place).collect();
-    Encoded { begin: job.begin, first: job.first, ids, ends, places }
+    Ok(Encoded { begin: job.begin, first: job.first, ids, ends, places })
 }
 
 /// Cuts windows into jobs, in order, leaving out the first `skip` documents of the first window.

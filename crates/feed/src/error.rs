@@ -1,5 +1,7 @@
 use std::fmt;
 
+use candlewick_tokenizer::TokenizerError;
+
 /// A failure of the stream, with a stable code (`interface` of the project), what happened, and what to do next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct FeedError {
@@ -38,6 +40,12 @@ impl FeedError {
     /// The feed was closed while somebody waited on it.
     pub(crate) fn closed() -> Self {
         Self::new("ABORTED", "the stream was closed", "nothing to do: it was closed on purpose")
+    }
+}
+
+impl From<TokenizerError> for FeedError {
+    fn from(TokenizerError { code, message, hint }: TokenizerError) -> Self {
+        Self { code: code.into(), message, hint }
     }
 }
 

@@ -169,8 +169,7 @@ impl Feed {
     ) -> Result<(Self, BatchReader), FeedError> {
         let shape = checked_shape(options)?;
         check_links(options, links)?;
-        let (end_of_text, _) =
-            tokenizer.eos_token().map_err(|e| FeedError::new(e.code, e.message, e.hint))?;
+        let (end_of_text, _) = tokenizer.eos_token()?;
         let mut state = initial_state(options, shape, tokenizer)?;
         readmit(&mut state, options.epochs);
         let skips = Skips::new(&options.skip)?;

@@ -18,15 +18,15 @@ impl HeldOut {
     /// Takes every document of a feed in file order.
     ///
     /// # Errors
-    /// Whatever made the source fail; `TOKENIZER_INVALID` for a tokenizer without end-of-text.
+    /// Whatever made the source fail; `TOKENIZER_INVALID` for a tokenizer without end-of-text, or without ids for a
+    /// document.
     pub fn collect(documents: &mut Documents, tokenizer: &Tokenizer) -> Result<Self, FeedError> {
-        let (end_of_text, _) =
-            tokenizer.eos_token().map_err(|e| FeedError::new(e.code, e.message, e.hint))?;
+        let (end_of_text, _) = tokenizer.eos_token()?;
         let mut held_out =
             Self { tokens: vec![end_of_text], end_of_text, text: Vec::new(), ends: Vec::new() };
         while let Some(document) = documents.next_document()? {
             let text = String::from_utf8_lossy(document.bytes());
-            tokenizer.encode_document(&text, &mut held_out.tokens);
+            tokenizer.encode_document(&text, &mut held_out.tokens)?;
             held_out.tokens.push(end_of_text);
             held_out.text.extend_from_slice(text.as_bytes());
             let (file, group, row) = document.place();

@@ -55,7 +55,7 @@ impl Documents {
             return Ok(false);
         };
         // No chunk is empty.
-        self.chunk = Some((coming.recv().map_err(|_| FeedError::lost_thread())?, 0));
+        self.chunk = Some((coming.recv().map_err(|_| FeedError::lost_thread())??, 0));
         Ok(true)
     }
 

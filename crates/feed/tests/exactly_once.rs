@@ -206,7 +206,7 @@ impl Case {
             match document {
                 Some(document) => {
                     let before = tokens.len();
-                    tokenizer.encode_document(&document, &mut tokens);
+                    tokenizer.encode_document(&document, &mut tokens).unwrap();
                     tokens.push(END_OF_TEXT);
                     consumed[i] += (tokens.len() - before) as u64;
                     ends.push(tokens.len());

@@ -174,7 +174,7 @@ fn spans_name_the_documents_of_a_batch_and_cover_its_inputs() {
                 assert_eq!(span.start, at, "one follows the other");
                 let text = &texts[&(span.file, span.group, span.row)];
                 let mut ids = Vec::new();
-                tokenizer.encode_document(text, &mut ids);
+                tokenizer.encode_document(text, &mut ids).unwrap();
                 ids.push(end_of_text);
                 assert_eq!(span.length, ids.len() as u64);
                 let (offset, tokens) = (span.offset as usize, span.tokens as usize);

@@ -88,7 +88,7 @@ impl NativeModel {
         let loaded = self.loaded.clone().ok_or_else(|| Failure::closed("the model"))?;
         let sampling: Sampling = serde_json::from_str(&options).map_err(Failure::from)?;
         let mut ids = Vec::new();
-        loaded.tokenizer.encode(&prompt, &mut ids);
+        loaded.tokenizer.encode(&prompt, &mut ids).map_err(Failure::from)?;
         if ids.is_empty() {
             ids.push(loaded.end_of_text);
         }
@@ -100,7 +100,7 @@ impl NativeModel {
             vocabulary: loaded.tokenizer.vocab_size(),
         };
         let generator = Generator::new(&loaded.transformer, &ids, options).map_err(Failure::from)?;
-        let decoder = loaded.tokenizer.stream_decoder();
+        let decoder = loaded.tokenizer.stream_decoder(false);
         let end_of_text = loaded.end_of_text;
         let writing = Writing { generator, decoder, end_of_text, left: sampling.max_tokens, _loaded: loaded };
         Ok(NativeGeneration { worker: Worker::start("generate", writing), cancelled: Arc::default() })

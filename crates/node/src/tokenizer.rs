@@ -42,13 +42,14 @@ pub fn tokenizer_from_path(env: &Env, path: String) -> napi::Result<Object<'_>> 
 impl NativeTokenizer {
     /// Ids of one text; special tokens in it are recognised.
     #[napi]
-    pub fn encode(&self, text: Text) -> Uint32Array {
+    pub fn encode(&self, text: Text) -> napi::Result<Uint32Array> {
         let mut ids = Vec::new();
         match &text {
             Either::A(text) => self.tokenizer.encode(text, &mut ids),
             Either::B(bytes) => self.tokenizer.encode(&String::from_utf8_lossy(bytes), &mut ids),
         }
-        ids.into()
+        .map_err(Failure::from)?;
+        Ok(ids.into())
     }
 
     /// Ids of many texts, on as many threads as asked for (0: all).
@@ -59,7 +60,9 @@ impl NativeTokenizer {
         in_background("encode", move || {
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             let ids = tokenizer.encode_batch(&texts, threads as usize);
-            promise.settle_with(Ok(ids), |ids| ids.into_iter().map(Uint32Array::from).collect());
+            promise.settle_with(ids.map_err(Failure::from), |ids| {
+                ids.into_iter().map(Uint32Array::from).collect()
+            });
         });
         Ok(object)
     }

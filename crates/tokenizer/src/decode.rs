@@ -4,34 +4,78 @@ use crate::tokenizer::Tokenizer;
 
 /// Turns ids into text one by one, holding back bytes until they complete a character.
 ///
-/// What `push` and `finish` return, put together, is `decode(ids, false)`.
+/// What `push` and `finish` return, put together, is what [`Tokenizer::decode`] gives for all ids. Where the
+/// `tokenizers` crate serves a file that is not byte-level, its decoder may go back on text that was already handed
+/// out (WordPiece closes up punctuation); that part then stays as it was.
 pub struct StreamDecoder {
     tokenizer: Tokenizer,
-    held: Vec<u8>,
+    skip_special: bool,
+    held: Held,
+}
+
+/// What has not been handed out yet.
+enum Held {
+    /// The bytes of a byte-level tokenizer that are not a character yet.
+    Bytes(Vec<u8>),
+    /// Ids for the file's own decoder, the first `told` of them handed out: spaces depend on the token before.
+    Ids { ids: Vec<u32>, told: usize },
 }
 
 impl StreamDecoder {
-    pub(crate) fn new(tokenizer: Tokenizer) -> Self {
-        Self { tokenizer, held: Vec::new() }
+    pub(crate) fn new(tokenizer: Tokenizer, skip_special: bool) -> Self {
+        let held = if tokenizer.decodes_bytes() {
+            Held::Bytes(Vec::new())
+        } else {
+            Held::Ids { ids: Vec::new(), told: 0 }
+        };
+        Self { tokenizer, skip_special, held }
     }
 
     /// The characters that `id` completes; often a whole token, sometimes nothing. An unknown id adds nothing.
     pub fn push(&mut self, id: u32) -> String {
-        if let Some(bytes) = self.tokenizer.token_bytes(id) {
-            self.held.extend_from_slice(bytes);
-        }
         let mut complete = String::new();
-        let kept = take_complete(&self.held, &mut complete);
-        self.held.drain(..kept);
+        if self.skip_special && self.tokenizer.is_special(id) {
+            return complete;
+        }
+        match &mut self.held {
+            Held::Bytes(held) => {
+                held.extend_from_slice(self.tokenizer.token_bytes(id).unwrap_or_default());
+                let taken = take_complete(held, &mut complete);
+                held.drain(..taken);
+            }
+            Held::Ids { ids, told } => {
+                ids.push(id);
+                let text = self.tokenizer.decode(ids, false);
+                // Bytes that are half a character decode as U+FFFD until the rest comes.
+                if !text.ends_with(char::REPLACEMENT_CHARACTER) {
+                    complete.push_str(beyond(&self.tokenizer.decode(&ids[..*told], false), &text));
+                    // The last step's ids stay, as what the next ones follow.
+                    ids.drain(..*told);
+                    *told = ids.len();
+                }
+            }
+        }
         complete
     }
 
     /// What is still held back: U+FFFD when the last character never became complete.
     pub fn finish(&mut self) -> String {
-        let rest = String::from_utf8_lossy(&self.held).into_owned();
-        self.held.clear();
-        rest
+        match &mut self.held {
+            Held::Bytes(held) => String::from_utf8_lossy(&std::mem::take(held)).into_owned(),
+            Held::Ids { ids, told } => {
+                let text = self.tokenizer.decode(ids, false);
+                let rest = beyond(&self.tokenizer.decode(&ids[..*told], false), &text).to_owned();
+                (*ids, *told) = (Vec::new(), 0);
+                rest
+            }
+        }
     }
+}
+
+/// What `text` has beyond the beginning that it shares with `before`.
+fn beyond<'a>(before: &str, text: &'a str) -> &'a str {
+    let shared = before.chars().zip(text.chars()).take_while(|(a, b)| a == b);
+    &text[shared.map(|(character, _)| character.len_utf8()).sum()..]
 }
 
 /// Appends every complete character of `bytes`, invalid sequences as U+FFFD; returns how many bytes that took.

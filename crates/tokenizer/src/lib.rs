@@ -3,6 +3,7 @@
 //! - [`Tokenizer`] loads a `tokenizer.json` and turns text into ids: `registry` decides whether our own `encoder`
 //!   (`special`, `nfc`, `scan`, `cache`, `bpe`, in the order text passes them) serves the file, or the `tokenizers`
 //!   crate (`reference`)
+//! - `offsets` says which bytes of the text each id stands for
 //! - [`StreamDecoder`] turns ids into text as they come (`decode`)
 //! - [`BpeTrainer`] counts the words of documents and finds the merges (`train`)
 //! - `definition` and `files` are the formats on disk, `pattern` the splitting patterns
@@ -17,6 +18,7 @@ mod encoder;
 mod error;
 mod files;
 mod nfc;
+mod offsets;
 mod pattern;
 mod reference;
 mod registry;

@@ -14,29 +14,61 @@ use crate::pattern::Pattern;
 use crate::special::AddedTokens;
 use crate::word::BuildFoldHasher;
 
-/// Our encoder for this file, or `None` where the `tokenizers` crate must serve it.
-pub(crate) fn encoder(definition: &Definition, tables: &BpeTables) -> Option<Encoder> {
+/// Our encoder for this file, or why the `tokenizers` crate must serve it, in words.
+pub(crate) fn encoder(definition: &Definition, tables: &BpeTables) -> Result<Encoder, String> {
     let model = &definition.model;
     let absent = |affix: &Option<String>| affix.as_deref().unwrap_or_default().is_empty();
-    let plain = model.dropout.is_none()
-        && !model.byte_fallback
-        && absent(&model.continuing_subword_prefix)
-        && absent(&model.end_of_word_suffix);
-    if !plain || definition.decoder["type"] != "ByteLevel" {
-        return None;
-    }
+    let because = |wrong: bool, reason: &str| if wrong { Err(reason.to_owned()) } else { Ok(()) };
+    because(model.dropout.is_some(), "model.dropout is set")?;
+    because(model.byte_fallback, "its model spells bytes by byte_fallback")?;
+    because(!absent(&model.continuing_subword_prefix), "model.continuing_subword_prefix is set")?;
+    because(!absent(&model.end_of_word_suffix), "model.end_of_word_suffix is set")?;
+    because(definition.decoder["type"] != "ByteLevel", "its decoder is not ByteLevel")?;
     let nfc = match &definition.normalizer {
         Value::Null => false,
         normalizer if only_type(normalizer, "NFC") => true,
-        _ => return None,
+        normalizer => return Err(format!("its normalizer is {}, not NFC or none", kind_of(normalizer))),
     };
-    let pattern = pattern_of(&definition.pre_tokenizer, model.ignore_merges, nfc)?;
-    added_as_expected(&definition.added_tokens, tables, nfc).then_some(())?;
+    let pattern = pattern_of(&definition.pre_tokenizer, model.ignore_merges, nfc)
+        .ok_or_else(|| unknown_pre_tokenizer(&definition.pre_tokenizer))?;
+    added_as_expected(&definition.added_tokens, tables, nfc)?;
     let bpe = bpe(tables, model.ignore_merges)?;
     let (normalized, raw): (Vec<&AddedToken>, _) =
         definition.added_tokens.iter().partition(|token| token.normalized);
     let (raw, normalized) = (AddedTokens::new(raw.into_iter()), AddedTokens::new(normalized.into_iter()));
-    Some(Encoder::new(pattern, nfc, bpe, raw, normalized))
+    Ok(Encoder::new(pattern, nfc, bpe, raw, normalized))
+}
+
+/// Why a file whose model is not BPE is outside.
+pub(crate) fn not_bpe(definition: &Definition) -> String {
+    format!("its model is {}, not BPE", definition.model.kind.as_deref().unwrap_or("of no named type"))
+}
+
+/// What a part of the file calls itself.
+fn kind_of(part: &Value) -> String {
+    let kind = part["type"].as_str().unwrap_or("of no type");
+    let parts = ["normalizers", "pretokenizers"].iter().find_map(|key| part[*key].as_array());
+    match parts {
+        Some(parts) => format!("{kind} of {}", parts.iter().map(kind_of).collect::<Vec<_>>().join(", ")),
+        None => kind.to_owned(),
+    }
+}
+
+fn unknown_pre_tokenizer(pre_tokenizer: &Value) -> String {
+    if pre_tokenizer.is_null() {
+        return "it has no pre_tokenizer".to_owned();
+    }
+    let parts =
+        pre_tokenizer["pretokenizers"].as_array().map_or(std::slice::from_ref(pre_tokenizer), Vec::as_slice);
+    if parts.iter().any(|part| part["add_prefix_space"] == true) {
+        return "its pre_tokenizer has add_prefix_space".to_owned();
+    }
+    match parts.iter().find_map(|part| part["pattern"]["Regex"].as_str()) {
+        Some(regex) => {
+            format!("its pre_tokenizer splits by an expression that is not in the registry: {regex}")
+        }
+        None => format!("its pre_tokenizer is {}, which is not in the registry", kind_of(pre_tokenizer)),
+    }
 }
 
 fn only_type(part: &Value, kind: &str) -> bool {
@@ -75,36 +107,52 @@ fn byte_level(part: &Value, use_regex: bool) -> bool {
         && part.get("use_regex").is_none_or(Value::is_boolean)
 }
 
-/// Whether every added token is a plain one and has the id that the `tokenizers` crate would give it.
-fn added_as_expected(added: &[AddedToken], tables: &BpeTables, nfc: bool) -> bool {
+/// Whether every added token is a plain one and has the id that the `tokenizers` crate would give it; if not, why.
+fn added_as_expected(added: &[AddedToken], tables: &BpeTables, nfc: bool) -> Result<(), String> {
     let mut contents = HashSet::new();
     let mut next = tables.vocab.len() as u32;
-    added.iter().all(|token| {
-        let id = tables.vocab.get(&token.content).copied().unwrap_or_else(|| {
+    for token in added {
+        let content = &token.content;
+        let id = tables.vocab.get(content).copied().unwrap_or_else(|| {
             next += 1;
             next - 1
         });
-        let plain = !(token.single_word || token.lstrip || token.rstrip || token.normalized && nfc);
-        plain && id == token.id && !token.content.is_empty() && contents.insert(&token.content)
-    })
+        let odd = [
+            (token.lstrip, "takes the space on its left (lstrip)"),
+            (token.rstrip, "takes the space on its right (rstrip)"),
+            (token.single_word, "is only found as a word of its own (single_word)"),
+            (token.normalized && nfc, "is looked for in normalized text"),
+            (id != token.id, "has another id than the tokenizers library gives it"),
+            (content.is_empty(), "is empty"),
+            (!contents.insert(content), "is there twice"),
+        ];
+        if let Some((_, what)) = odd.iter().find(|(is, _)| *is) {
+            return Err(format!("its added token {content:?} {what}"));
+        }
+    }
+    Ok(())
 }
 
-/// The merges over ids; `None` when a byte, a part or a merged token is not in the vocabulary, or an id is shared.
-fn bpe(tables: &BpeTables, ignore_merges: bool) -> Option<Bpe> {
+/// The merges over ids; or why not: a byte, a part or a merged token is not in the vocabulary, or an id is shared.
+fn bpe(tables: &BpeTables, ignore_merges: bool) -> Result<Bpe, String> {
     let ids: HashSet<u32> = tables.vocab.values().copied().collect();
     if ids.len() != tables.vocab.len() {
-        return None;
+        return Err("two tokens of its vocabulary share an id".to_owned());
     }
+    let id_of = |token: &str| {
+        let id = tables.vocab.get(token).copied();
+        id.ok_or_else(|| format!("its vocabulary lacks {token:?}, a byte or a part of a merge"))
+    };
     let mut byte_ids = [0; 256];
     for byte in 0..=255u8 {
-        byte_ids[usize::from(byte)] = *tables.vocab.get(&alphabet::spell(&[byte]))?;
+        byte_ids[usize::from(byte)] = id_of(&alphabet::spell(&[byte]))?;
     }
     let mut merged = String::new();
     let mut merges = Vec::new();
-    for (left, right) in tables.merges().ok()? {
+    for (left, right) in tables.merges().map_err(|error| error.message)? {
         merged.clear();
         merged.extend([left, right]);
-        merges.push((*tables.vocab.get(left)?, *tables.vocab.get(right)?, *tables.vocab.get(&merged)?));
+        merges.push((id_of(left)?, id_of(right)?, id_of(&merged)?));
     }
     let whole = ignore_merges.then(|| {
         let spelled = tables.vocab.iter();
@@ -112,5 +160,5 @@ fn bpe(tables: &BpeTables, ignore_merges: bool) -> Option<Bpe> {
             spelled.filter_map(|(token, &id)| Some((alphabet::unspell(token)?.into_boxed_slice(), id)));
         words.collect::<HashMap<Box<[u8]>, u32, BuildFoldHasher>>()
     });
-    Some(Bpe::new(byte_ids, &merges, whole))
+    Ok(Bpe::new(byte_ids, &merges, whole))
 }

@@ -46,7 +46,7 @@ pub(crate) struct Inner {
 }
 
 /// Who encodes.
-enum Engine {
+pub(crate) enum Engine {
     /// This crate, for what its registry knows.
     Own(Box<Encoder>),
     /// The `tokenizers` crate, for everything else.
@@ -75,9 +75,12 @@ impl Tokenizer {
         let definition = Definition::parse(&tokenizer_json)?;
         let byte_level = definition.decoder["type"] == "ByteLevel";
         let tables = definition.model.is_bpe().then(|| BpeTables::parse(&tokenizer_json)).transpose()?;
-        let own = tables.as_ref().and_then(|tables| registry::encoder(&definition, tables));
+        let own = match &tables {
+            Some(tables) => registry::encoder(&definition, tables),
+            None => Err(registry::not_bpe(&definition)),
+        };
         let (engine, vocabulary, mut added) = match (own, tables) {
-            (Some(encoder), Some(tables)) => {
+            (Ok(encoder), Some(tables)) => {
                 let added = definition.added_tokens;
                 let ids = tables
                     .vocab
@@ -85,8 +88,9 @@ impl Tokenizer {
                     .chain(added.iter().map(|token| (token.content.clone(), token.id)));
                 (Engine::Own(Box::new(encoder)), ids.collect::<HashMap<String, u32>>(), added)
             }
-            _ => {
-                let reference = Reference::load(&tokenizer_json, &definition)?;
+            (own, _) => {
+                let why = own.err().unwrap_or_default();
+                let reference = Reference::load(&tokenizer_json, &definition, why)?;
                 let (vocabulary, added) = (reference.vocabulary(), reference.added_tokens());
                 (Engine::Reference(Box::new(reference)), vocabulary, added)
             }
@@ -124,31 +128,36 @@ impl Tokenizer {
     }
 
     /// Appends the ids of a document: a special token's spelling in it is plain text, and nothing is added.
-    pub fn encode_document(&self, text: &str, ids: &mut Vec<u32>) {
-        self.encode_with(text, false, ids);
+    ///
+    /// Errors: `TOKENIZER_INVALID` when the `tokenizers` crate serves this file and it has no ids for the text. Our
+    /// own encoder has ids for every text.
+    pub fn encode_document(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
+        self.encode_with(text, false, ids)
     }
 
     /// Appends the ids of `text`, special tokens in it recognised (leftmost, then longest); nothing is added.
-    pub fn encode(&self, text: &str, ids: &mut Vec<u32>) {
-        self.encode_with(text, true, ids);
+    /// Errors: as [`Tokenizer::encode_document`].
+    pub fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
+        self.encode_with(text, true, ids)
     }
 
     /// [`Tokenizer::encode`] of each text, in order, on `threads` threads (0: as many as there are cores).
-    pub fn encode_batch(&self, texts: &[&str], threads: usize) -> Vec<Vec<u32>> {
-        batch::map(texts, threads, |text| {
+    pub fn encode_batch(&self, texts: &[&str], threads: usize) -> Result<Vec<Vec<u32>>, TokenizerError> {
+        let encoded = batch::map(texts, threads, |text| {
             let mut ids = Vec::new();
-            self.encode(text, &mut ids);
-            ids
-        })
+            self.encode(text, &mut ids).map(|()| ids)
+        });
+        encoded.into_iter().collect()
     }
 
     /// The text of `ids`; bytes that are not UTF-8 become U+FFFD, unknown ids nothing. With `skip_special`, special
     /// tokens are left out.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         if let Engine::Reference(reference) = &self.inner.engine
-            && !self.inner.byte_level
+            && !self.decodes_bytes()
+            && let Some(text) = reference.decode(ids, skip_special)
         {
-            return reference.decode(ids, skip_special);
+            return text;
         }
         let mut bytes = Vec::with_capacity(ids.len() * 4);
         for &id in ids {
@@ -161,9 +170,14 @@ impl Tokenizer {
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
 
-    /// A decoder that takes one id at a time.
-    pub fn stream_decoder(&self) -> StreamDecoder {
-        StreamDecoder::new(self.clone())
+    /// A decoder that takes one id at a time; with `skip_special`, special tokens are left out.
+    pub fn stream_decoder(&self, skip_special: bool) -> StreamDecoder {
+        StreamDecoder::new(self.clone(), skip_special)
+    }
+
+    /// Whether decoding puts the bytes of tokens together and nothing else.
+    pub(crate) fn decodes_bytes(&self) -> bool {
+        self.inner.byte_level || matches!(self.inner.engine, Engine::Own(_))
     }
 
     /// The bytes that `id` stands for, or `None` for an id outside the vocabulary.
@@ -193,6 +207,14 @@ impl Tokenizer {
         match &self.inner.engine {
             Engine::Own(encoder) => Some(encoder.pattern()),
             Engine::Reference(_) => None,
+        }
+    }
+
+    /// Why the `tokenizers` crate serves this file and not our own encoder, in words; `None` when ours does.
+    pub fn outside_registry(&self) -> Option<&str> {
+        match &self.inner.engine {
+            Engine::Own(_) => None,
+            Engine::Reference(reference) => Some(reference.why()),
         }
     }
 
@@ -237,14 +259,31 @@ impl Tokenizer {
         &self.inner.added
     }
 
-    fn encode_with(&self, text: &str, special: bool, ids: &mut Vec<u32>) {
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    /// Whether our own encoder brings text to NFC first.
+    pub(crate) fn normalizes(&self) -> bool {
+        self.pattern() == Some(Pattern::Qwen2)
+    }
+
+    pub(crate) fn encode_with(
+        &self,
+        text: &str,
+        special: bool,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
         match &self.inner.engine {
-            Engine::Own(encoder) => encoder.encode(text, special, ids),
+            Engine::Own(encoder) => {
+                encoder.encode(text, special, ids);
+                Ok(())
+            }
             Engine::Reference(reference) => reference.encode(text, special, ids),
         }
     }
 
-    fn is_special(&self, id: u32) -> bool {
+    pub(crate) fn is_special(&self, id: u32) -> bool {
         self.inner
             .added
             .binary_search_by_key(&id, |token| token.id)

@@ -80,9 +80,8 @@ evaluation: {every_steps: 1000, documents: 3, sample_tokens: 0}
     const expected = await losses(root, 'whole');
     expect(last).toBeGreaterThan(0);
     expect(last).toBeLessThan(expected.length);
-    expect(await readdir(join(root, 'cut', 'checkpoints'))).toEqual([
-      `step-${String(last).padStart(8, '0')}`,
-    ]);
+    const saved = await readdir(join(root, 'cut', 'checkpoints'));
+    expect(saved.sort().at(-1)).toBe(`step-${String(last).padStart(8, '0')}`);
 
     await hub.tell({ rules: [] });
     const rest = train('cut');

@@ -209,7 +209,7 @@ describe('train-streaming', () => {
     await train();
     expect((await train('--max-steps', '6')).stderr).toContain('starts     after step 4');
     const alone = await run('candlewick', 'train', '--output', join(root, 'run'), '--json');
-    expect(json(alone).at(-2)).toMatchObject({ type: 'done', step: 6 });
+    expect(json(alone).at(-1)).toMatchObject({ type: 'done', step: 6 });
   });
 
   it('--json prints an object a line and nothing else', async () => {
@@ -246,6 +246,7 @@ describe('train-streaming', () => {
   it.each([
     ['SIGINT', 130],
     ['SIGTERM', 143],
+    ['SIGHUP', 129],
   ] as const)('%s saves the last completed step and exits with %i', async (signal, code) => {
     const native = fake.native as FakeNative;
     native.beforeStep = (step) => {
@@ -257,6 +258,21 @@ describe('train-streaming', () => {
     expect(outcome.stderr).toContain('the same command goes on from');
     native.beforeStep = () => undefined;
     expect((await train()).stderr).toContain('starts     after step 2');
+  });
+
+  it('a file called STOP saves and exits with 0', async () => {
+    const native = fake.native as FakeNative;
+    native.beforeStep = async (step) => {
+      if (step !== 3) return;
+      const stopped = new Promise<void>((resolve) => {
+        native.onStop = resolve;
+      });
+      await writeFile(join(root, 'run', 'STOP'), '');
+      await stopped;
+    };
+    const outcome = await train();
+    expect(outcome.code).toBe(0);
+    expect(outcome.stderr).toMatch(/found .*STOP: saving[^]*the same command goes on from .*00000002/);
   });
 
   it('a signal before the first step exits with its code and leaves nothing half done', async () => {

@@ -18,9 +18,10 @@ afterEach(async () => {
 const fill = (content: string) => async (directory: string) => {
   await writeFile(join(directory, 'model.safetensors'), content);
   await writeFile(join(directory, 'stream.json'), '{}');
+  return {};
 };
 const save = (store: CheckpointStore, step: number, keep = 10) =>
-  store.save(step, 'digest', keep, fill(`weights ${step}`));
+  store.save(step, 'digest', () => ({ last: keep, every: null, best: null }), fill(`weights ${step}`));
 const silent = () => undefined;
 
 /** A disk whose operations fail from the n-th on, as if the process had been killed before it. */

@@ -106,7 +106,7 @@ describe('metrics.jsonl', () => {
     for (const step of [3, 4]) first.append(row(step));
     first.close();
     const second = await MetricsFile.open(path, 2);
-    expect(second.history.evaluated).toBe(2);
+    expect(second.evaluated).toBe(2);
     second.append(row(3));
     second.close();
     expect(await steps(path)).toEqual([1, 2, 2, 3]);
@@ -119,6 +119,33 @@ describe('metrics.jsonl', () => {
     file.append(row(2));
     file.close();
     expect(await steps(path)).toEqual([1, 2]);
+  });
+
+  it('loses a row whose newline was not written', async () => {
+    const path = join(root, 'metrics.jsonl');
+    await writeFile(path, `${JSON.stringify(row(1))}\n${JSON.stringify(row(2))}`);
+    const file = await MetricsFile.open(path, 5);
+    file.append(row(2));
+    file.close();
+    expect(await readFile(path, 'utf8')).toBe(`${JSON.stringify(row(1))}\n${JSON.stringify(row(2))}\n`);
+  });
+
+  it('knows the step that was evaluated best, the latest of equals', async () => {
+    const path = join(root, 'metrics.jsonl');
+    const first = await MetricsFile.open(path, 0);
+    for (const [step, eval_loss] of [
+      [1, 3],
+      [2, 2],
+      [3, 2],
+      [4, 2.5],
+    ] as const)
+      first.append({ ...evaluation(step), eval_loss });
+    first.close();
+    const file = await MetricsFile.open(path, 4);
+    expect(file.best([1, 2, 3, 4])).toBe(3);
+    expect(file.best([4, 1])).toBe(4);
+    expect(file.best([5])).toBeNull();
+    file.close();
   });
 
   it('begins anew with a run that begins anew', async () => {

@@ -47,7 +47,10 @@ const saved: TrainerEvent = {
   type: 'checkpoint',
   step: 20,
   path: 'runs/x/checkpoints/step-00000020',
+  bytes: 15_900_000,
   seconds: 0.1,
+  held_seconds: 0.01,
+  copied: true,
 };
 
 function show(isTTY: boolean, options: { quiet?: boolean; colour?: boolean } = {}): string {
@@ -83,7 +86,7 @@ describe('progress', () => {
       show(false)
         .split('\n')
         .map((line) => line.split('  ')[0]),
-    ).toEqual(['step 10/100', 'step 20/100', 'saved runs/x/checkpoints/step-00000020 in 0.1 s', '']);
+    ).toEqual(['step 10/100', 'step 20/100', 'saved runs/x/checkpoints/step-00000020, 15.9MB in 0.1 s', '']);
   });
 
   it('is one line written over and over on a terminal, ended before anything else is said', () => {

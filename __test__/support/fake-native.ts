@@ -11,7 +11,7 @@ import type {
   NativeTokenizer,
   NativeTrainer,
 } from '../../src/native/binding.js';
-import type { SourceReady, TrainableCorpus } from '../../src/run/index.js';
+import type { SourceConfig, SourceReady, TrainableCorpus } from '../../src/run/index.js';
 
 /**
  * A binding without native code: the loss is a function of the step, so that a run that was resumed can be held
@@ -26,14 +26,24 @@ export class FakeNative {
   endsAfter: number | null = null;
   /** Thrown, as an event, instead of completing this step. */
   failAt: { step: number; code: string } | null = null;
+  /** What that says. */
+  failMessage = 'injected';
   /** Called before each step completes. */
   beforeStep: (step: number) => void | Promise<void> = () => undefined;
   /** Called when an evaluation begins. */
   onEvaluate: () => void | Promise<void> = () => undefined;
-  /** Called when the native side begins to save. */
-  onSave: (directory: string) => void = () => undefined;
+  /** Called when the native side has taken the state and writes it. */
+  onSave: (directory: string) => void | Promise<void> = () => undefined;
   /** Called while a tokenizer is trained. */
   onConsume: () => void | Promise<void> = () => undefined;
+  /** Called when a trainer is told to stop. */
+  onStop: () => void = () => undefined;
+  /** What an evaluation after this step finds, summed over its 10 targets. */
+  natsAt: (step: number) => number = () => 100 * Math.LN2;
+  /** Parameters of every model. */
+  parameters = 3;
+  /** What was opened, in order. */
+  readonly opened: Partial<SourceConfig>[] = [];
   vocabSize = 300;
 
   readonly binding: NativeBinding = {
@@ -86,13 +96,15 @@ export class FakeNative {
       },
       close: async () => undefined,
     }),
-    parameterCount: () => JSON.stringify({ embedding: 1, blocks: 2, head: 0, total: 3 }),
+    parameterCount: () =>
+      JSON.stringify({ embedding: 1, blocks: this.parameters - 1, head: 0, total: this.parameters }),
   };
 
   /** A corpus of two files. */
-  corpus(ready: Partial<SourceReady> = {}): TrainableCorpus {
+  corpus(ready: Partial<SourceReady> = {}, data: Partial<SourceConfig> = {}): TrainableCorpus {
     return {
       open: async () => {
+        this.opened.push(data);
         const announced: SourceReady = {
           dataset: 'made/up',
           config_name: null,
@@ -163,29 +175,31 @@ class FakeTrainer implements NativeTrainer {
     void (async () => {
       await this.#native.onEvaluate();
       if (this.#stopped) this.#send({ type: 'paused', step: this.#step, reason: 'stopped' });
-      else this.#send({ type: 'eval', step: this.#step, nats: 100 * Math.LN2, targets: 10 });
+      else this.#send({ type: 'eval', step: this.#step, nats: this.#native.natsAt(this.#step), targets: 10 });
     })();
   }
 
-  save(dir: string): void {
+  sample(): void {
+    this.#stopped = false;
+    this.#send({ type: 'sample', step: this.#step, ids: [1, 2] });
+  }
+
+  async save(dir: string): Promise<string> {
+    const step = this.#step;
     try {
-      this.#native.onSave(dir);
-      writeFileSync(join(dir, 'model.safetensors'), String(this.#step));
+      writeFileSync(join(dir, 'model.safetensors'), String(step));
       writeFileSync(join(dir, 'config.json'), '{}');
-      this.#send({ type: 'saved', dir, step: this.#step, state: JSON.stringify({ step: this.#step }) });
+      await this.#native.onSave(dir);
     } catch (cause) {
       const full = cause instanceof Error && 'code' in cause && cause.code === 'ENOSPC';
-      this.#send({
-        type: 'error',
-        code: full ? 'DISK_FULL' : 'INTERNAL',
-        message: String(cause),
-        hint: 'free some space',
-      });
+      throw errorFor(full ? 'DISK_FULL' : 'INTERNAL', String(cause), 'free some space', cause);
     }
+    return JSON.stringify({ step, state: JSON.stringify({ step }), copied: true, held_seconds: 0.01 });
   }
 
   stop(): void {
     this.#stopped = true;
+    this.#native.onStop();
   }
 
   async nextEvents(max: number): Promise<string[]> {
@@ -220,7 +234,7 @@ class FakeTrainer implements NativeTrainer {
         return this.#send({
           type: 'error',
           code: this.#native.failAt.code,
-          message: 'injected',
+          message: this.#native.failMessage,
           hint: 'none',
         });
       }
@@ -293,8 +307,8 @@ class FakeTokenizer implements NativeTokenizer {
     return [];
   }
 
-  decode(): string {
-    return '';
+  decode(ids: Uint32Array): string {
+    return ids.length === 0 ? '' : ' upon a time';
   }
 
   vocabSize(): number {

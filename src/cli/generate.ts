@@ -9,7 +9,7 @@ import { ignoreClosedPipes, Output } from './output.js';
 import type { OutputOptions } from './output.js';
 
 /** How text is continued. */
-export interface Sampling {
+interface Sampling {
   maxTokens: number;
   temperature?: number;
   topK?: number;
@@ -78,7 +78,7 @@ async function modelDirectory(dir: string, skipped: (path: string, reason: strin
 }
 
 /** Pieces of text that the model in `directory` continues `prompt` with. */
-export async function* continueText(
+async function* continueText(
   directory: string,
   prompt: string,
   sampling: Sampling,

@@ -108,6 +108,12 @@ export const trainOptions: readonly KeyedOption[] = [
     parse: wholeNumber,
   },
   {
+    flags: '--max-minutes <n>',
+    description: 'save and stop after so many minutes; the same command goes on',
+    keys: ['training.max_minutes'],
+    parse: anyNumber,
+  },
+  {
     flags: '--skip-steps <a:b>',
     description: 'leave out batches A to B, as after a loss spike; may be repeated',
     keys: ['data.skip_steps'],

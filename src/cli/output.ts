@@ -38,12 +38,13 @@ export class Output {
  */
 export function ignoreClosedPipes(end: boolean): void {
   const closed = (cause: NodeJS.ErrnoException) => {
-    if (cause.code !== 'EPIPE') throw cause;
+    if (cause.code !== 'EPIPE' && cause.code !== 'EIO') throw cause;
     if (end) process.exit(0);
   };
   process.stdout.on('error', closed);
   process.stderr.on('error', (cause: NodeJS.ErrnoException) => {
-    if (cause.code !== 'EPIPE') throw cause;
+    // EIO: the terminal is gone, and the run saves and stops because of it.
+    if (cause.code !== 'EPIPE' && cause.code !== 'EIO') throw cause;
   });
 }
 

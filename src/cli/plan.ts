@@ -8,7 +8,7 @@ const ends = { repeat: 'repeated', stop: 'ends the stream', drop: 'dropped at it
 
 /** What a run decided and why, one line each, before its first step. */
 export function planInWords(plan: RunPlan, loaded: LoadedConfig): string[] {
-  const { config, parameters, tokenizer, heldOut, resumedFrom } = plan;
+  const { config, parameters, tokenizer, heldOut, evaluatedOn, resumedFrom } = plan;
   const { data, training, checkpoint } = config;
   const why = (key: string) => {
     const decision = loaded.decisions.find((made) => made.key === key);
@@ -32,6 +32,14 @@ export function planInWords(plan: RunPlan, loaded: LoadedConfig): string[] {
         `(${count(parameters.blocks)} without embeddings)`,
     ],
     ...sources,
+    ...(evaluatedOn === null
+      ? []
+      : [
+          [
+            'evaluation',
+            `${count(evaluatedOn.documents)} documents of ${evaluatedOn.dataset}, split ${evaluatedOn.split}`,
+          ] as [string, string],
+        ]),
     [
       'tokenizer',
       `${count(tokenizer.size)} tokens, ${tokenizer.path}${tokenizer.trained ? ' (trained from this data)' : ''}`,

@@ -6,8 +6,7 @@ import type { LoadedConfig } from '../config/index.js';
 import { errorFor } from '../errors.js';
 import { native } from '../native/index.js';
 import { limitsInWords, StopSignals, Trainer } from '../run/index.js';
-import type { DoneEvent, RunPlan } from '../run/index.js';
-import { continueText } from './generate.js';
+import type { DoneEvent, RunPlan, SetupEvent, TrainerEvent } from '../run/index.js';
 import { addOptions, addOutputOptions, collect, overridesOf, trainOptions } from './options.js';
 import { ignoreClosedPipes, Output } from './output.js';
 import type { OutputOptions } from './output.js';
@@ -21,6 +20,8 @@ interface TrainFlags extends OutputOptions {
   dryRun?: boolean;
   resetStream?: boolean;
 }
+
+type Sample = TrainerEvent & { type: 'sample' };
 
 /** `candlewick train`, which is `train-streaming`. */
 export function trainCommand(name: string, program: string): Command {
@@ -43,7 +44,8 @@ Examples:
   $ ${program} --dataset HuggingFaceFW/fineweb --max-samples 100000 --config configs/gpt2_124m.yaml
   $ ${program} --config configs/quickstart.yaml --max-steps 50 --set optimizer.lr=1e-3 --output runs/try
 
-Ctrl+C saves and stops (exit code 130); a second one stops at once.`,
+Ctrl+C saves and stops (exit code 130); a second one stops at once. So do SIGTERM (143) and SIGHUP (129), and, with
+exit code 0, --max-minutes and a file called STOP in the run directory.`,
   );
   return command.action(async (flags: TrainFlags) => {
     process.exitCode = await train(flags);
@@ -61,20 +63,21 @@ async function train(flags: TrainFlags): Promise<number> {
     process.stdout.write(output.json ? `${JSON.stringify(loaded.config)}\n` : configToYaml(loaded.config));
     return 0;
   }
-  for (const warning of loaded.warnings) output.people.warn(warning);
-  if (flags.dryRun === true) return dryRun(loaded, output);
-
+  // Before anything is printed, so that whoever read something can stop the run.
   using signals = new StopSignals((name) => {
     output.people.warn(`${name}: saving the last completed step; once more stops at once`);
   });
+  for (const warning of loaded.warnings) output.people.warn(warning);
+  if (flags.dryRun === true) return dryRun(loaded, output);
   try {
-    return await runTrainer(loaded, flags, output, signals);
+    await runTrainer(loaded, flags, output, signals);
+    return signals.exitCode ?? 0;
   } catch (cause) {
     // A stop before the first step leaves nothing to save; the signal's exit code says that it was one.
-    if (signals.exitCode === null || !isAborted(cause)) throw cause;
+    if (!isAborted(cause)) throw cause;
     output.people.say('stopped before the first step; the same command begins again');
     output.event({ type: 'done', reason: 'stopped', step: 0 });
-    return signals.exitCode;
+    return signals.exitCode ?? 0;
   } finally {
     output.people.close();
   }
@@ -85,24 +88,31 @@ async function runTrainer(
   flags: TrainFlags,
   output: Output,
   signals: StopSignals,
-): Promise<number> {
+): Promise<void> {
   const trainer = await Trainer.create({
     config: loaded,
     resetStream: flags.resetStream === true,
     signal: signals.signal,
     onSetup: (event) => {
-      output.people.setup(event);
+      if (!isOwnSignal(event)) output.people.setup(event);
       output.event(event.type === 'tokenizer' ? { ...event, type: 'progress' } : event);
     },
   });
   let done: DoneEvent | null = null;
+  const samples: Sample[] = [];
   try {
     const { plan } = trainer;
-    for (const line of planInWords(plan, loaded)) output.people.say(line);
+    for (const line of planInWords(plan, loaded)) {
+      output.people.say(line);
+      trainer.log(line);
+    }
     output.event(startEvent(plan, loaded));
     const every = plan.config.logging.every_steps;
     for await (const event of trainer.run()) {
-      output.people.training(event, plan.config);
+      if (event.type === 'sample') samples.push(event);
+      // The one at the end, that nobody asked for, is the result.
+      const isResult = event.type === 'sample' && plan.config.evaluation.prompts.length === 0;
+      if (!isOwnSignal(event) && !isResult) output.people.training(event, plan.config);
       if (event.type !== 'step' || event.step % every === 0) output.event(event);
       if (event.type === 'done') done = event;
     }
@@ -112,18 +122,17 @@ async function runTrainer(
   }
   if (done === null)
     throw errorFor('INTERNAL', 'the run ended without a word', 'report this with the command');
-  await conclude(done, trainer.plan, output, signals.signal);
-  return done.reason === 'stopped' ? (signals.exitCode ?? 0) : 0;
+  conclude(done, samples, trainer.plan, output);
 }
 
-/** What is said after the last step: the hash, a text that the model continues, what to try next. */
-async function conclude(done: DoneEvent, plan: RunPlan, output: Output, signal: AbortSignal): Promise<void> {
+/** The command has said so already. */
+function isOwnSignal(event: SetupEvent | TrainerEvent): boolean {
+  return event.type === 'stopping' && event.cause === 'signal';
+}
+
+/** What is said after the last step: a text that the model continues, what to try next. */
+function conclude(done: DoneEvent, samples: readonly Sample[], plan: RunPlan, output: Output): void {
   const { people } = output;
-  const reasons = { limit: 'done', ended: 'done: the data ended', stopped: 'stopped' };
-  people.say(
-    `${reasons[done.reason]} after step ${done.step.toLocaleString('en-US')}, ${done.tokens.toLocaleString('en-US')} tokens, ` +
-      `${done.documents.toLocaleString('en-US')} documents; stream hash ${done.stream_hash ?? 'none'}`,
-  );
   if (done.mix !== undefined) people.say(mixInWords(done.mix, plan));
   if (done.reason === 'stopped') {
     people.say(
@@ -131,22 +140,14 @@ async function conclude(done: DoneEvent, plan: RunPlan, output: Output, signal: 
     );
     return;
   }
-  const { prompt, sample_tokens: maxTokens } = plan.config.evaluation;
-  if (done.checkpoint !== null && maxTokens > 0 && prompt !== '') {
-    const pieces: string[] = [];
-    const sampling = { maxTokens, seed: plan.config.training.seed };
-    for await (const piece of continueText(done.checkpoint, prompt, sampling, signal)) {
-      pieces.push(piece);
-    }
-    const text = pieces.join('');
-    output.event({ type: 'sample', prompt, text });
+  const sample = samples.find(({ step }) => step === done.step);
+  if (sample !== undefined && plan.config.evaluation.prompts.length === 0) {
     people.say('the model continues a text:');
-    if (!output.quiet) output.result(`${prompt}${text}\n`);
+    if (!output.quiet) output.result(`${sample.prompt}${sample.text}\n`);
   }
+  const prompt = sample?.prompt || plan.config.evaluation.prompt || 'The';
   people.say('next:');
-  people.say(
-    `  npx candlewick generate ${plan.output} --prompt ${JSON.stringify(prompt === '' ? 'The' : prompt)}`,
-  );
+  people.say(`  npx candlewick generate ${plan.output} --prompt ${JSON.stringify(prompt)}`);
   const { max_steps: steps } = plan.config.training;
   if (steps !== null && done.reason === 'limit') {
     people.say(
@@ -169,6 +170,7 @@ function startEvent(plan: RunPlan, loaded: LoadedConfig): object {
     precision: config.training.precision,
     threads: config.training.threads,
     held_out: heldOut,
+    evaluated_on: plan.evaluatedOn,
     resumed_from: resumedFrom,
     decisions: loaded.decisions,
   };

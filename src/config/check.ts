@@ -54,7 +54,7 @@ function preferFlags(config: RunConfig, source: ConfigSource): void {
 }
 
 function crossCheck(config: RunConfig): Problem[] {
-  const { tokenizer, model, data, training, schedule } = config;
+  const { tokenizer, model, data, training, schedule, checkpoint, evaluation } = config;
   const problems: Problem[] = [];
   const wrong = (key: string, message: string, hint: string) => {
     problems.push({ path: key.split('.'), message, hint });
@@ -111,6 +111,40 @@ function crossCheck(config: RunConfig): Problem[] {
       'training.micro_batch_size',
       `${micro} does not divide training.global_batch_size, which is ${global}`,
       `set training.micro_batch_size to one of ${divisors(global).slice(-8).join(', ')}`,
+    );
+  }
+  const { every_steps: every, keep_every: keep } = checkpoint;
+  if (keep !== null && (every === null || keep % every !== 0)) {
+    wrong(
+      'checkpoint.keep_every',
+      `${keep} is no multiple of checkpoint.every_steps, which is ${every}: there are no such checkpoints`,
+      every === null
+        ? 'set checkpoint.every_steps'
+        : `set checkpoint.keep_every to ${Math.ceil(keep / every) * every}`,
+    );
+  }
+  const elsewhere = (['dataset', 'split', 'config_name', 'text_column', 'revision'] as const).find(
+    (key) => evaluation[key] !== null,
+  );
+  if (elsewhere !== undefined && evaluation.documents === 0) {
+    wrong(
+      `evaluation.${elsewhere}`,
+      'evaluation.documents is 0: nothing of it would be read',
+      'set evaluation.documents to how many documents to evaluate on',
+    );
+  }
+  if (elsewhere !== undefined && evaluation.dataset === null && evaluation.split === null) {
+    wrong(
+      `evaluation.${elsewhere}`,
+      'it says how to read other data than the training data, and none is named',
+      'set evaluation.dataset or evaluation.split',
+    );
+  }
+  if (evaluation.split !== null && evaluation.dataset === null && data.sources !== null) {
+    wrong(
+      'evaluation.split',
+      'the data are several sources, and it does not say of which',
+      'set evaluation.dataset too',
     );
   }
   const limited = training.max_steps !== null || training.max_tokens !== null || data.max_samples !== null;

@@ -22,6 +22,8 @@ export interface LoadedConfig {
   warnings: string[];
   /** The run directory. */
   output: string;
+  /** The text that was read, after a comment that names it and what was put over it. */
+  input: string;
 }
 
 /** Reads and checks a configuration file; flags override its keys. Throws CONFIG_INVALID. */
@@ -53,7 +55,10 @@ export function parseConfig(text: string, name: string, overrides: readonly Over
   const given = check(new ConfigSource(text, name, overrides));
   const resolved = resolve(given);
   const output = given.output ?? join('runs', basename(name, extname(name)));
-  return { given, ...resolved, config: { ...resolved.config, output }, output };
+  const over = overrides.map(({ key, value, flag }) => `#   ${key}: ${JSON.stringify(value)} (${flag})\n`);
+  const put = over.length === 0 ? '' : `# and over it:\n${over.join('')}`;
+  const input = `# ${name}\n${put}${text}`;
+  return { given, ...resolved, config: { ...resolved.config, output }, output, input };
 }
 
 /** Checks a configuration given as values, as programs do. Throws CONFIG_INVALID. */

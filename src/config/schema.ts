@@ -147,6 +147,10 @@ const training = z.strictObject({
     .describe('Sequences at a time; null: global_batch_size.'),
   max_steps: positive().nullable().default(null).describe('Optimizer steps in all; null: no limit.'),
   max_tokens: positive().nullable().default(null).describe('Target tokens in all; null: no limit.'),
+  max_minutes: above0()
+    .nullable()
+    .default(null)
+    .describe('Minutes after which a start of the run saves and stops, to be gone on from; null: no limit.'),
   precision: z.enum(['auto', 'f32', 'bf16']).default('auto').describe('auto: bf16 on CUDA, f32 on the CPU.'),
   device: z.enum(['auto', 'cpu', 'cuda']).default('auto').describe('Where the model trains.'),
   threads: threads().default('auto').describe('Threads of the CPU device.'),
@@ -186,7 +190,15 @@ const checkpoint = z.strictObject({
     .nullable()
     .default(1000)
     .describe('Steps between checkpoints; null: at the end only.'),
-  keep_last: positive().default(2).describe('Checkpoints to keep.'),
+  keep_last: positive().default(2).describe('Newest checkpoints to keep.'),
+  keep_every: positive()
+    .nullable()
+    .default(null)
+    .describe('Keeps those of every so many steps too, a multiple of every_steps; null: none.'),
+  keep_best: z
+    .boolean()
+    .default(true)
+    .describe('Keeps the one with the lowest loss on the held-out documents too.'),
   resume: z.string().min(1).default('auto').describe('auto, never, or a checkpoint or run directory.'),
 });
 
@@ -195,9 +207,40 @@ const evaluation = z.strictObject({
     .nullable()
     .default(1000)
     .describe('Steps between evaluations; null: at the end only.'),
-  documents: natural().default(0).describe('First documents of the data to hold out; 0: no evaluation.'),
-  prompt: z.string().default('The').describe('What the sample at the end continues.'),
-  sample_tokens: natural().default(64).describe('Tokens of the sample at the end; 0: none.'),
+  documents: natural()
+    .default(0)
+    .describe('First documents of the data to hold out, or of the other data to read; 0: no evaluation.'),
+  dataset: z
+    .string()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe('Other data to evaluate on, nothing is held out then; null: data.dataset.'),
+  config_name: z.string().min(1).nullable().default(null).describe('Configuration (subset) of that data.'),
+  split: z
+    .string()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe('Split to evaluate on, such as validation; nothing is held out then.'),
+  text_column: z
+    .string()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe('Column of that data that holds the text.'),
+  revision: z
+    .string()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe('Branch, tag or commit of that data; null: the newest, then pinned.'),
+  prompts: z
+    .array(z.string())
+    .default([])
+    .describe('Texts that are continued at every evaluation; [] only continues prompt, at the end.'),
+  prompt: z.string().default('The').describe('What the sample at the end continues, without prompts.'),
+  sample_tokens: natural().default(64).describe('Tokens of a sample; 0: none.'),
 });
 
 const logging = z.strictObject({

@@ -172,8 +172,14 @@ export interface NativeTrainer {
   runUntil(step: number): void;
   /** Followed by an `eval` event. */
   evaluate(heldOut: NativeHeldOut): void;
-  /** Writes weights, optimizer and stream state into an existing directory; followed by a `saved` event. */
-  save(dir: string): void;
+  /** Continues a text; followed by a `sample` event. `options`: max_tokens, temperature, seed, vocabulary. */
+  sample(prompt: number[], options: string): void;
+  /**
+   * Writes weights and optimizer into an existing directory, as they are once what was told before is done; what is
+   * told next goes on meanwhile. JSON: `step`, `state` of the stream, `files` with sizes and SHA-256, `copied`,
+   * `held_seconds`.
+   */
+  save(dir: string): Promise<string>;
   /** Abandons the step in progress; a `paused` event with reason `stopped` follows. */
   stop(): void;
   /** Events as JSON, oldest first; empty once closed. */

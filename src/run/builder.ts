@@ -7,18 +7,32 @@ import type { NativeBinding, NativeTokenizer, NativeTrainer } from '../native/bi
 import { CheckpointStore, runOf } from './checkpoint.js';
 import { RunDirectory, readRunConfig } from './directory.js';
 import { exists, onDisk, samePlace, sha256 } from './disk.js';
+import { environmentOf } from './environment.js';
 import type { SetupEvent } from './events.js';
+import { evaluationSource, readEvaluationData } from './evaluation.js';
 import type { HeldOut } from './held-out.js';
 import { compareIdentity, compareTokenizer, identityOf } from './identity.js';
+import { Journal } from './journal.js';
 import { TrainingLoop } from './loop.js';
 import { MetricsFile } from './metrics.js';
 import { continueConfig, differencesOf, findResumed, pinned, startOf } from './resume.js';
 import type { Resumed } from './resume.js';
+import { SamplesFile } from './samples.js';
+import { withoutSecrets } from './secrets.js';
 import { named, overridesOf, writeSources } from './source.js';
-import type { OpenCorpus, OpenStream, SourceNotice } from './source.js';
-import { heldOutOf, streamFeed } from './stream.js';
+import type { OpenCorpus, OpenStream, SourceHooks, SourceNotice } from './source.js';
+import { requireSpace } from './space.js';
+import { Stops } from './stops.js';
+import { heldOutDocuments, heldOutOf, streamFeed } from './stream.js';
 import { byteTokenizer, holdsTokenizer, saveTokenizer, trainTokenizer } from './tokenizer.js';
 import type { Opened, RunPlan, TrainerOptions, TrainerParts } from './trainer.js';
+
+/** What a trainer consists of. */
+interface Built {
+  plan: RunPlan;
+  loop: TrainingLoop;
+  journal: Journal;
+}
 
 /** The steps of `Trainer.create`, in their order. */
 export class Builder {
@@ -30,35 +44,56 @@ export class Builder {
   readonly #setup = new AbortController();
   /** Held-out documents are read twice where a tokenizer is trained between. */
   #hasHeldOut = false;
-  #notice = (notice: SourceNotice): void => this.#options.onSetup?.({ type: 'source', ...notice });
+  #notice = (notice: SourceNotice): void => this.#say({ type: 'source', ...notice });
+  readonly #stops: Stops;
+  /** What was told before there was a journal. */
+  readonly #said: { event: SetupEvent; time: Date }[] = [];
+  #journal: Journal | null = null;
 
   constructor(options: TrainerOptions, parts: TrainerParts, opened: Opened) {
     this.#options = options;
     this.#binding = parts.binding;
     this.#openCorpus = parts.openCorpus;
     this.#opened = opened;
+    this.#stops = new Stops(options.signal, (notice) => this.#say(notice));
   }
 
-  async build(): Promise<{ plan: RunPlan; loop: TrainingLoop }> {
-    const { signal } = this.#options;
-    const abort = () => this.#setup.abort(signal?.reason);
-    signal?.addEventListener('abort', abort, { once: true });
+  /** Whether it was told to stop meanwhile. */
+  get isStopped(): boolean {
+    return this.#stops.signal.aborted;
+  }
+
+  async build(): Promise<Built> {
+    const abort = () => this.#setup.abort();
+    this.#opened.add(() => this.#stops.close());
+    this.#stops.signal.addEventListener('abort', abort, { once: true });
     try {
       return await this.#build();
+    } catch (cause) {
+      // What a stop broke off is no failure.
+      if (!this.isStopped) this.#journal?.failed(cause);
+      throw cause;
     } finally {
-      signal?.removeEventListener('abort', abort);
+      this.#stops.signal.removeEventListener('abort', abort);
     }
   }
 
-  async #build(): Promise<{ plan: RunPlan; loop: TrainingLoop }> {
+  async #build(): Promise<Built> {
     const loaded = await this.#load();
     const known = await this.#knownTokenizer(loaded.config);
     // What can be wrong is found before anything is written.
-    this.#size(loaded.config, known?.vocabSize() ?? loaded.config.tokenizer.train?.vocab_size ?? 0);
+    const size = this.#size(
+      loaded.config,
+      known?.vocabSize() ?? loaded.config.tokenizer.train?.vocab_size ?? 0,
+    );
     known?.endOfText();
 
     const directory = await RunDirectory.open(this.#options.output ?? loaded.output);
     this.#opened.add(() => directory.release());
+    if (await this.#stops.watch(directory.stop, loaded.config.training.max_minutes)) {
+      this.#warn(`${directory.stop} was there from before: it is taken away, and the run begins`);
+    }
+    await requireSpace(directory.path, directory.checkpoints, loaded.config, size.total);
     const store = new CheckpointStore(directory.checkpoints);
     const resume = this.#options.resume ?? loaded.config.checkpoint.resume;
     const resumed = await findResumed(resume, directory.path, store, (message) => this.#warn(message));
@@ -80,8 +115,14 @@ export class Builder {
     if (known !== null && (resumed === null || !(await holdsTokenizer(directory.tokenizer)))) {
       await saveTokenizer(tokenizer, directory.tokenizer);
     }
+    const apart = await this.#readApart(config, tokenizer);
     const yaml = configToYaml(config);
     await directory.writeConfig(yaml);
+    await directory.writeOrigin(
+      withoutSecrets(loaded.input),
+      environmentOf(this.#binding.version(), source.sources),
+    );
+    const journal = await this.#openJournal(directory, resumed);
 
     this.#phase('model', `building the model: ${parameters.total.toLocaleString('en-US')} parameters`);
     const native = await this.#trainer(config, source, tokenizer, heldOut, resumed);
@@ -91,23 +132,26 @@ export class Builder {
     if (resumed !== null) await store.abandonAfter(start.step);
     const metrics = await MetricsFile.open(directory.metrics, start.step);
     this.#opened.add(() => metrics.close());
+    const samples = await SamplesFile.open(directory.samples, start.step);
     const loop = new TrainingLoop({
       native,
       config,
       digest: sha256(yaml),
       identity,
+      tokenizer,
       store,
       metrics,
-      heldOut,
+      samples,
+      heldOut: apart ?? heldOut,
       start,
     });
+    this.#opened.add(() => loop.settle());
     this.#notice = (notice) => loop.notice(notice);
-    const stop = () => loop.stop();
-    this.#options.signal?.addEventListener('abort', stop, { once: true });
-    this.#opened.add(() => this.#options.signal?.removeEventListener('abort', stop));
     this.#check();
+    this.#stops.tell((notice) => loop.stop(notice));
     return {
       loop,
+      journal,
       plan: {
         config,
         output: directory.path,
@@ -120,12 +164,25 @@ export class Builder {
         parameters,
         tokensPerStep: config.training.global_batch_size * config.data.sequence_length,
         heldOut: heldOut === null ? null : { documents: heldOut.documents, bytes: heldOut.bytes },
+        evaluatedOn:
+          apart === null
+            ? null
+            : {
+                dataset: config.evaluation.dataset ?? named(config.data),
+                split: config.evaluation.split ?? 'train',
+                documents: apart.documents,
+                bytes: apart.bytes,
+              },
         resumedFrom:
           resumed === null
             ? null
             : { path: resumed.checkpoint.path, step: resumed.checkpoint.step, reset: this.#reset },
       },
     };
+  }
+
+  get #hooks(): SourceHooks {
+    return { signal: this.#setup.signal, notice: (notice) => this.#notice(notice) };
   }
 
   get #reset(): boolean {
@@ -181,8 +238,7 @@ export class Builder {
 
   async #openStream(config: ResolvedConfig): Promise<OpenStream> {
     this.#phase('data', `opening ${named(config.data)}`);
-    const hooks = { signal: this.#setup.signal, notice: (notice: SourceNotice) => this.#notice(notice) };
-    const corpus = this.#options.corpus ?? this.#openCorpus(config.data, hooks);
+    const corpus = this.#options.corpus ?? this.#openCorpus(config.data, this.#hooks);
     if (this.#options.corpus === undefined) this.#opened.add(() => corpus.close());
     const source = await corpus.open();
     this.#opened.add(() => source.release());
@@ -223,7 +279,7 @@ export class Builder {
       threads: config.data.threads,
       heldOut: skipped?.ends ?? [],
       signal: this.#setup.signal,
-      onProgress: (event) => this.#options.onSetup?.(event),
+      onProgress: (event) => this.#say(event),
     });
     await saveTokenizer(tokenizer, directory.tokenizer);
     return tokenizer;
@@ -234,7 +290,7 @@ export class Builder {
     source: OpenStream,
     tokenizer: NativeTokenizer,
   ): Promise<HeldOut | null> {
-    const { documents } = config.evaluation;
+    const documents = heldOutDocuments(config);
     if (documents === 0) return null;
     if (!this.#hasHeldOut)
       this.#phase('held-out', `holding out ${documents.toLocaleString('en-US')} documents`);
@@ -245,6 +301,31 @@ export class Builder {
     );
     this.#check();
     return heldOut;
+  }
+
+  /** The documents of other data to evaluate on, where the configuration names some. */
+  async #readApart(config: ResolvedConfig, tokenizer: NativeTokenizer): Promise<HeldOut | null> {
+    const from = evaluationSource(config);
+    if (from === null) return null;
+    const { documents } = config.evaluation;
+    const what = `split ${from.split} of ${from.dataset ?? ''}`;
+    this.#phase(
+      'evaluation',
+      `reading ${documents.toLocaleString('en-US')} documents to evaluate on, ${what}`,
+    );
+    const parts = { binding: this.#binding, openCorpus: this.#openCorpus, tokenizer, config };
+    const apart = await readEvaluationData(parts, from, this.#hooks);
+    this.#check();
+    return apart;
+  }
+
+  /** Opens events and log, and writes down what was said so far. */
+  async #openJournal(directory: RunDirectory, resumed: Resumed | null): Promise<Journal> {
+    const journal = await Journal.open(directory.events, directory.log, resumed?.checkpoint.step ?? null);
+    this.#opened.add(() => journal.close());
+    for (const { event, time } of this.#said.splice(0)) journal.setup(event, time);
+    this.#journal = journal;
+    return journal;
   }
 
   async #trainer(
@@ -297,15 +378,21 @@ export class Builder {
 
   #phase(phase: (SetupEvent & { type: 'phase' })['phase'], message: string): void {
     this.#check();
-    this.#options.onSetup?.({ type: 'phase', phase, message });
+    this.#say({ type: 'phase', phase, message });
   }
 
   #warn(message: string): void {
-    this.#options.onSetup?.({ type: 'warning', message });
+    this.#say({ type: 'warning', message });
+  }
+
+  #say(event: SetupEvent): void {
+    if (this.#journal !== null) this.#journal.setup(event);
+    else if (event.type !== 'tokenizer') this.#said.push({ event, time: new Date() });
+    this.#options.onSetup?.(event);
   }
 
   #check(): void {
-    if (this.#options.signal?.aborted === true) {
+    if (this.isStopped) {
       throw errorFor('ABORTED', 'stopped before the first step', 'run the same command to begin again');
     }
   }

@@ -1,11 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { errorFor } from '../errors.js';
-import { disk, exists, namesIn, onDisk, sha256File, sizesIn } from './disk.js';
+import { disk, exists, namesIn, onDisk, sha256, sha256File, sizesIn } from './disk.js';
 import type { Disk } from './disk.js';
+import { retained } from './retention.js';
+import type { Retention } from './retention.js';
 
-/** Version of the checkpoint's layout. */
-export const CHECKPOINT_FORMAT = 1;
+/** Version of the checkpoint's layout. The first one's manifest did not vouch for itself; it is read. */
+export const CHECKPOINT_FORMAT = 2;
 
 /** `manifest.json`, written last: a directory without one that verifies is no checkpoint. */
 export interface Manifest {
@@ -16,6 +18,8 @@ export interface Manifest {
   /** Unix seconds. */
   created: number;
   files: Record<string, { bytes: number; sha256: string }>;
+  /** SHA-256 of the manifest before this key was put in, as compact JSON. */
+  sha256?: string;
 }
 
 /** A checkpoint whose files are all as its manifest says. */
@@ -24,6 +28,9 @@ export interface Checkpoint {
   step: number;
   manifest: Manifest;
 }
+
+/** What is to be kept, given the steps that there are checkpoints of. */
+export type RetentionOf = (steps: readonly number[]) => Retention;
 
 const NAME = /^step-(\d{8,})$/;
 
@@ -59,13 +66,14 @@ export class CheckpointStore {
 
   /**
    * Writes a checkpoint: `write` fills a temporary directory, and only when all of it is on the device, with a
-   * manifest, does it get its name. Then all but the `keep` newest are deleted. Throws DISK_FULL, NOT_WRITABLE.
+   * manifest, does it get its name. Then those that `retention` does not keep are deleted. `write` returns what it
+   * knows of its files: those are synced and digested. Throws DISK_FULL, NOT_WRITABLE, CHECKPOINT_CORRUPT.
    */
   async save(
     step: number,
     configuration: string,
-    keep: number,
-    write: (directory: string) => Promise<void>,
+    retention: RetentionOf,
+    write: (directory: string) => Promise<Manifest['files']>,
   ): Promise<Checkpoint> {
     const path = join(this.#root, `step-${String(step).padStart(8, '0')}`);
     const temporary = `${path}.tmp`;
@@ -74,9 +82,9 @@ export class CheckpointStore {
         await this.#disk.makeDirectory(this.#root);
         await this.#disk.remove(temporary);
         await this.#disk.makeDirectory(temporary);
-        await write(temporary);
-        await this.#seal(temporary, step, configuration);
-        // Only a broken one can be in the way: a good one of this step would have been resumed.
+        const known = await write(temporary);
+        await this.#seal(temporary, step, configuration, known);
+        // Only a broken one can be in the way, or one of step 0: any other would have been resumed.
         if (await exists(path)) await this.#disk.remove(path);
         await this.#disk.rename(temporary, path);
         await this.#disk.sync(this.#root);
@@ -92,7 +100,7 @@ export class CheckpointStore {
           'check the disk; older checkpoints were kept',
         );
       }
-      await this.#prune(step, keep);
+      await this.prune(step, retention);
       return written;
     });
   }
@@ -113,29 +121,17 @@ export class CheckpointStore {
     }
   }
 
-  async #seal(directory: string, step: number, configuration: string): Promise<void> {
-    const files: Manifest['files'] = {};
-    for (const [name, bytes] of await sizesIn(directory)) {
-      await this.#disk.sync(join(directory, name));
-      files[name] = { bytes, sha256: await sha256File(join(directory, name)) };
-    }
-    const manifest: Manifest = {
-      format: CHECKPOINT_FORMAT,
-      step,
-      configuration,
-      created: Math.floor(Date.now() / 1000),
-      files,
-    };
-    await this.#disk.writeFile(join(directory, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`);
-    await this.#disk.sync(directory);
-  }
-
-  /** `newest` was verified a moment ago, so the last good checkpoint is never among the deleted. */
-  async #prune(newest: number, keep: number): Promise<void> {
-    const older = (await this.list()).filter(({ step }) => step < newest);
+  /**
+   * Deletes what `retention` does not keep. `newest` is the step of a checkpoint that was verified: it stays, so that the
+   * last good one is never among the deleted.
+   */
+  async prune(newest: number, retention: RetentionOf): Promise<void> {
+    const older = (await this.list()).filter(({ step }) => step <= newest);
+    const steps = older.map(({ step }) => step);
+    const kept = retained(steps, retention(steps)).add(newest);
     const abandoned = (await namesIn(this.#root)).filter((name) => name.endsWith('.abandoned'));
     const surplus = [
-      ...older.slice(keep - 1).map(({ path }) => path),
+      ...older.filter(({ step }) => !kept.has(step)).map(({ path }) => path),
       ...abandoned.map((name) => join(this.#root, name)),
     ];
     for (const path of surplus) {
@@ -144,6 +140,30 @@ export class CheckpointStore {
       await this.#disk.rename(path, doomed);
       await this.#disk.remove(doomed);
     }
+  }
+
+  async #seal(
+    directory: string,
+    step: number,
+    configuration: string,
+    known: Manifest['files'],
+  ): Promise<void> {
+    const files: Manifest['files'] = {};
+    for (const [name, bytes] of await sizesIn(directory)) {
+      const digest = known[name];
+      if (digest === undefined) await this.#disk.sync(join(directory, name));
+      files[name] = digest ?? { bytes, sha256: await sha256File(join(directory, name)) };
+    }
+    const manifest: Manifest = {
+      format: CHECKPOINT_FORMAT,
+      step,
+      configuration,
+      created: Math.floor(Date.now() / 1000),
+      files,
+    };
+    manifest.sha256 = sha256(JSON.stringify(manifest));
+    await this.#disk.writeFile(join(directory, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`);
+    await this.#disk.sync(directory);
   }
 }
 
@@ -156,8 +176,11 @@ export async function verify(path: string): Promise<Checkpoint | { reason: strin
     const missing = cause instanceof Error && 'code' in cause && cause.code === 'ENOENT';
     return { reason: missing ? 'manifest.json is missing' : 'manifest.json cannot be read' };
   }
-  if (manifest.format !== CHECKPOINT_FORMAT)
-    return { reason: `its format is ${manifest.format}, not ${CHECKPOINT_FORMAT}` };
+  const { sha256: own, ...content } = manifest;
+  if (content.format !== CHECKPOINT_FORMAT && content.format !== 1)
+    return { reason: `manifest.json is of format ${manifest.format}, not ${CHECKPOINT_FORMAT}` };
+  if (content.format !== 1 && own !== sha256(JSON.stringify(content)))
+    return { reason: 'manifest.json has another checksum' };
   if (typeof manifest.files !== 'object' || manifest.files === null || !Number.isInteger(manifest.step)) {
     return { reason: 'manifest.json is incomplete' };
   }

@@ -31,6 +31,32 @@ export class RunDirectory {
     return join(this.path, 'config.yaml');
   }
 
+  /** What was asked for, before anything was decided. */
+  get input(): string {
+    return join(this.path, 'config.input.yaml');
+  }
+
+  get environment(): string {
+    return join(this.path, 'env.json');
+  }
+
+  get events(): string {
+    return join(this.path, 'events.jsonl');
+  }
+
+  get log(): string {
+    return join(this.path, 'train.log');
+  }
+
+  get samples(): string {
+    return join(this.path, 'samples.md');
+  }
+
+  /** A file of this name stops the run. */
+  get stop(): string {
+    return join(this.path, 'STOP');
+  }
+
   get metrics(): string {
     return join(this.path, 'metrics.jsonl');
   }
@@ -64,11 +90,18 @@ export class RunDirectory {
     await replaceFile(this.config, yaml);
   }
 
+  /** Writes what was asked for, and where it runs. */
+  async writeOrigin(input: string, environment: string): Promise<void> {
+    await replaceFile(this.input, input);
+    await replaceFile(this.environment, environment);
+  }
+
   /** Gives the directory free. One that was made for nothing, without even a tokenizer in it, goes. */
   async release(): Promise<void> {
     const names = this.#isNew ? await namesIn(this.path) : [];
-    const nothing = names.every((name) => ['run.lock', 'config.yaml'].includes(name));
-    if (this.#isNew && nothing) await rm(this.config, { force: true });
+    const words = [this.config, this.input, this.environment, this.events, this.log];
+    const nothing = names.every((name) => name === 'run.lock' || words.includes(join(this.path, name)));
+    if (this.#isNew && nothing) for (const path of words) await rm(path, { force: true });
     this.#lock.release();
     if (this.#isNew && nothing) await rmdir(this.path).catch(() => undefined);
   }

@@ -1,12 +1,26 @@
 import type { EvalRow, SourceShare, StepRow } from './metrics.js';
 import type { SourceNotice } from './source.js';
+import type { StopNotice } from './stops.js';
 
 /** What a run tells while it runs. */
 export type TrainerEvent =
   | ({ type: 'step' } & StepRow)
   | ({ type: 'eval' } & EvalRow & { unigram_bits_per_byte: number; gzip_bits_per_byte: number })
-  | { type: 'checkpoint'; step: number; path: string; seconds: number }
+  | {
+      type: 'checkpoint';
+      step: number;
+      path: string;
+      bytes: number;
+      /** Until it was complete and read back. */
+      seconds: number;
+      /** For which no step was made; the rest went on beside the steps. */
+      held_seconds: number;
+      /** Whether it was written from a copy in memory; false where there was no memory for one. */
+      copied: boolean;
+    }
+  | { type: 'sample'; step: number; prompt: string; text: string }
   | ({ type: 'source' } & Partial<SourceNotice> & { message: string })
+  | StopNotice
   | DoneEvent;
 
 /** The last event of a run. */
@@ -27,7 +41,7 @@ export interface DoneEvent {
 
 /** What happens before the first step. */
 export type SetupEvent =
-  | { type: 'phase'; phase: 'data' | 'held-out' | 'tokenizer' | 'model'; message: string }
+  | { type: 'phase'; phase: 'data' | 'held-out' | 'evaluation' | 'tokenizer' | 'model'; message: string }
   | {
       type: 'tokenizer';
       documents: number;
@@ -38,6 +52,7 @@ export type SetupEvent =
       seconds: number;
     }
   | ({ type: 'source' } & SourceNotice)
+  | StopNotice
   | { type: 'warning'; message: string };
 
 /** An event of the native trainer, as it comes over; `notice` is put among them by the source's supervisor. */
@@ -58,7 +73,8 @@ export type NativeEvent =
     }
   | { type: 'paused'; step: number; reason: 'target' | 'stopped' | 'ended' | 'limit' }
   | { type: 'eval'; step: number; nats: number; targets: number }
-  | { type: 'saved'; dir: string; step: number; state: unknown }
+  /** What follows a prompt. */
+  | { type: 'sample'; step: number; ids: number[] }
   /** Batches that were left out before the next step; `last` is counted from 1. */
   | { type: 'left_out'; last: number; batches: number; tokens: number; documents: number }
   | { type: 'waiting'; seconds: number }

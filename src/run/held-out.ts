@@ -4,10 +4,10 @@ import { errorFor } from '../errors.js';
 import type { HeldOutEnd, NativeBinding, NativeHeldOut, NativeTokenizer } from '../native/binding.js';
 import type { OpenSource } from './source.js';
 
-/** Documents that are never trained on, and what simple compressors make of them. */
+/** Documents to evaluate on, which are never trained on, and what simple compressors make of them. */
 export interface HeldOut {
   native: NativeHeldOut;
-  /** Where each source's held-out part ends. */
+  /** Where each source's held-out part ends; empty for data that is not trained on. */
   ends: HeldOutEnd[];
   documents: number;
   /** UTF-8 bytes. */
@@ -44,7 +44,29 @@ export async function holdOut(
     parts.push(part);
   }
   const [first] = parts;
-  const native = first !== undefined && parts.length === 1 ? first : binding.joinHeldOut(parts);
+  return measured(first !== undefined && parts.length === 1 ? first : binding.joinHeldOut(parts));
+}
+
+/** Reads at most the first `documents` non-empty documents of data that is not trained on. Throws DATASET_EMPTY. */
+export async function readApart(
+  binding: NativeBinding,
+  source: OpenSource,
+  tokenizer: NativeTokenizer,
+  options: Parameters<typeof holdOut>[3],
+): Promise<HeldOut> {
+  const native = await collect(binding, source, tokenizer, options);
+  if (native.documents() === 0) {
+    const { dataset, split } = source.ready;
+    throw errorFor(
+      'DATASET_EMPTY',
+      `${dataset}, split ${split}, has no document to evaluate on`,
+      'check evaluation.dataset, evaluation.split and evaluation.text_column',
+    );
+  }
+  return { ...measured(native), ends: [] };
+}
+
+function measured(native: NativeHeldOut): HeldOut {
   const bytes = native.bytes();
   return {
     native,

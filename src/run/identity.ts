@@ -3,6 +3,7 @@ import type { NativeTokenizer } from '../native/binding.js';
 import { sha256 } from './disk.js';
 import { mismatch } from './resume.js';
 import type { OpenSource } from './source.js';
+import { heldOutDocuments } from './stream.js';
 
 /** What one source is, as far as its documents and their order go. */
 interface SourceStream {
@@ -49,7 +50,7 @@ export function identityOf(
     seed: config.data.seed,
     shuffle_buffer_size: config.data.shuffle_buffer_size,
     sequence_length: config.data.sequence_length,
-    held_out: config.evaluation.documents,
+    held_out: heldOutDocuments(config),
     tokenizer: tokenizer.digest(),
   };
 }

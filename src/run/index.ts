@@ -8,7 +8,7 @@ export type { EvalRow, SourceShare, StepRow } from './metrics.js';
 export { Lock } from './lock.js';
 export { duration, Progress, short } from './progress.js';
 export { StopSignals } from './signals.js';
-export type { OpenSource, SourceReady, TrainableCorpus } from './source.js';
+export type { OpenSource, SourceConfig, SourceReady, TrainableCorpus } from './source.js';
 export { holdsTokenizer, saveTokenizer, trainTokenizer } from './tokenizer.js';
 export { Trainer } from './trainer.js';
 export type { RunPlan, TrainerOptions, TrainerParts } from './trainer.js';

@@ -43,12 +43,13 @@ export function isDue(step: number, every: number | null): boolean {
 /** The limits that are set, in words. */
 export function limitsInWords(config: ResolvedConfig): string {
   const count = (n: number) => n.toLocaleString('en-US');
-  const { max_steps: steps, max_tokens: tokens } = config.training;
+  const { max_steps: steps, max_tokens: tokens, max_minutes: minutes } = config.training;
   const { max_samples: samples, epochs } = config.data;
   const set = [
     steps === null ? null : `${count(steps)} steps`,
     tokens === null ? null : `${count(tokens)} tokens`,
     samples === null ? null : `${count(samples)} documents`,
+    minutes === null ? null : `${count(minutes)} minutes of this start`,
     epochs === null ? null : `${count(epochs)} ${epochs === 1 ? 'epoch' : 'epochs'}`,
   ].filter((words) => words !== null);
   return set.length === 0 ? 'none: until it is stopped' : set.join(' or ');

@@ -1,16 +1,17 @@
-import { join } from 'node:path';
 import type { ResolvedConfig } from '../config/index.js';
 import { CandlewickError, errorFor } from '../errors.js';
-import type { NativeTrainer } from '../native/binding.js';
+import type { NativeTokenizer, NativeTrainer } from '../native/binding.js';
 import type { CheckpointStore } from './checkpoint.js';
-import { disk } from './disk.js';
 import type { DoneEvent, NativeEvent, TrainerEvent } from './events.js';
 import type { HeldOut } from './held-out.js';
 import type { StreamIdentity } from './identity.js';
 import { isAtLimit, isDue, nextPause } from './limits.js';
 import type { MetricsFile, SourceShare, StepRow } from './metrics.js';
+import type { LoopStart } from './resume.js';
+import type { SamplesFile } from './samples.js';
+import { Saver } from './saver.js';
 import type { SourceNotice } from './source.js';
-import type { LoopStart, StreamState, TrainerState } from './resume.js';
+import type { StopNotice } from './stops.js';
 
 export interface LoopParts {
   native: NativeTrainer;
@@ -18,24 +19,38 @@ export interface LoopParts {
   /** Digest of the configuration, for the manifests. */
   digest: string;
   identity: StreamIdentity;
+  tokenizer: NativeTokenizer;
   store: CheckpointStore;
   metrics: MetricsFile;
+  samples: SamplesFile;
   heldOut: HeldOut | null;
   start: LoopStart;
 }
+
+/** What comes to the loop: from the native trainer, and from what goes on beside it. */
+type Incoming = NativeEvent | Beside | { type: 'failure'; cause: unknown };
+
+/** What is told beside the native trainer, whatever it is doing. */
+type Beside = (TrainerEvent & { type: 'checkpoint' }) | StopNotice | (NativeEvent & { type: 'notice' });
+
+/** How the texts of samples are drawn. */
+const TEMPERATURE = 0.8;
 
 /** Drives the native trainer: runs it to the next thing to do, saves, evaluates, and stops when told. */
 export class TrainingLoop {
   readonly #parts: LoopParts;
   readonly #at: LoopStart;
-  readonly #queue: NativeEvent[] = [];
+  readonly #saver: Saver;
+  readonly #queue: Incoming[] = [];
   readonly #saveRequests: { resolve: (path: string) => void; reject: (cause: unknown) => void }[] = [];
   readonly #since = { tokens: 0, documents: 0, seconds: 0, waited: 0 };
   /** Row of a step that is not to be logged, unless it is the last. */
   #unwritten: StepRow | null = null;
   #mix: SourceShare[] | null = null;
-  #savedStep: number;
   #evaluatedStep: number;
+  #sampledStep: number;
+  /** An evaluation of this process has fitted into memory. */
+  #hasEvaluated = false;
   #stopping = false;
   #busy = false;
   #active = false;
@@ -45,23 +60,24 @@ export class TrainingLoop {
   constructor(parts: LoopParts) {
     this.#parts = parts;
     this.#at = { ...parts.start };
-    this.#savedStep = parts.start.checkpoint === null ? 0 : parts.start.step;
-    this.#evaluatedStep = parts.metrics.history.evaluated;
+    this.#saver = new Saver(parts, parts.start, (outcome) => {
+      this.#put('failure' in outcome ? { type: 'failure', cause: outcome.failure } : outcome);
+    });
+    this.#evaluatedStep = parts.metrics.evaluated;
+    this.#sampledStep = parts.samples.last;
     this.#markRow();
   }
 
-  /** The run ends, saved, after the step that is complete; the one in progress is abandoned. */
-  stop(): void {
+  /** The run ends, saved, after the step that is complete; the one in progress is abandoned. `notice` says why. */
+  stop(notice?: StopNotice): void {
     this.#stopping = true;
+    if (notice !== undefined) this.#put(notice);
     if (this.#busy) this.#parts.native.stop();
   }
 
   /** Saves the last completed step; resolves to the checkpoint's path. */
   async checkpoint(): Promise<string> {
-    if (!this.#active) {
-      for await (const _ of this.#save());
-      return this.#requireCheckpoint();
-    }
+    if (!this.#active) return (await this.#saver.begin(this.#at)).path;
     const saved = new Promise<string>((resolve, reject) => {
       this.#saveRequests.push({ resolve, reject });
     });
@@ -71,8 +87,12 @@ export class TrainingLoop {
 
   /** Something about the source that people should know; comes out as a `source` event. */
   notice(notice: SourceNotice): void {
-    this.#queue.push({ type: 'notice', ...notice });
-    this.#wake?.();
+    this.#put({ type: 'notice', ...notice });
+  }
+
+  /** Waits for a checkpoint that is being written. */
+  async settle(): Promise<void> {
+    await this.#saver.quiet();
   }
 
   async *run(): AsyncGenerator<TrainerEvent, void, undefined> {
@@ -92,16 +112,19 @@ export class TrainingLoop {
         'ask for it while the run goes on',
       );
       for (const { reject } of this.#saveRequests.splice(0)) reject(ended);
+      await this.#saver.quiet();
     }
   }
 
   async *#run(): AsyncGenerator<TrainerEvent, void, undefined> {
     const { config, heldOut } = this.#parts;
+    // That the disk takes a checkpoint is proved before time is spent.
+    if (this.#at.step === 0) yield* this.#save();
     // A run that was killed between a save and its evaluation owes the evaluation.
     if (isDue(this.#at.step, config.evaluation.every_steps) && !this.#stopping) yield* this.#evaluate();
     for (;;) {
       const reason = yield* this.#train();
-      yield* this.#serveRequests();
+      await this.#serveRequests();
       if (reason === 'stopped' && !this.#stopping) continue;
       const ended = reason === 'limit' || reason === 'ended';
       if (ended && this.#at.step === 0) {
@@ -114,12 +137,21 @@ export class TrainingLoop {
         );
       }
       if (ended) this.#writeRow();
-      // The save comes first: an evaluation that runs out of memory must not cost the run.
-      if (ended || this.#stopping || isDue(this.#at.step, config.checkpoint.every_steps)) yield* this.#save();
-      if (!this.#stopping && (ended || isDue(this.#at.step, config.evaluation.every_steps)))
-        yield* this.#evaluate();
+      const evaluates = ended || isDue(this.#at.step, config.evaluation.every_steps);
+      // The save comes first: an evaluation that runs out of memory must not cost the run. Once one has fitted, a
+      // later one need not wait until the disk has everything.
+      if (ended || this.#stopping || (evaluates && !this.#hasEvaluated)) {
+        if (ended || this.#stopping || isDue(this.#at.step, config.checkpoint.every_steps))
+          yield* this.#save();
+        else await this.#saver.settle();
+      } else if (isDue(this.#at.step, config.checkpoint.every_steps)) await this.#saver.begin(this.#at);
+      if (evaluates && !this.#stopping) yield* this.#evaluate(ended);
+      if (ended) await this.#saver.prune();
+      // A stop that cut the last evaluation off leaves something to do.
       if (ended || this.#stopping) {
-        yield this.#done(ended ? reason : 'stopped');
+        // It may be on its way still, where the stop came during the evaluation.
+        yield* this.#save();
+        yield this.#done(ended && !this.#owesEvaluation(ended) ? reason : 'stopped');
         return;
       }
     }
@@ -127,16 +159,18 @@ export class TrainingLoop {
 
   /** Steps until the next pause. */
   async *#train(): AsyncGenerator<TrainerEvent, 'target' | 'stopped' | 'ended' | 'limit', undefined> {
-    const { native, config, heldOut } = this.#parts;
+    const { native, config } = this.#parts;
+    // One may have come while nothing was there to be stopped for it.
+    await this.#serveRequests();
     if (this.#stopping) return 'stopped';
     if (isAtLimit(config, this.#at)) return 'limit';
     this.#busy = true;
     try {
-      native.runUntil(nextPause(config, this.#at.step, heldOut !== null));
+      native.runUntil(nextPause(config, this.#at.step, this.#evaluates));
       for (;;) {
         const event = await this.#next();
         if (event.type === 'step') yield this.#step(event);
-        else if (event.type === 'notice') yield { ...event, type: 'source' };
+        else if (isBeside(event)) yield told(event);
         else if (event.type === 'left_out') yield this.#leftOut(event);
         else if (event.type === 'waiting') {
           yield { type: 'source', message: `waiting for data since ${Math.round(event.seconds)} s` };
@@ -191,77 +225,117 @@ export class TrainingLoop {
     return { type: 'step', ...row };
   }
 
-  /** Writes a checkpoint of the last completed step, unless there is one. */
+  /** Writes a checkpoint of the last completed step, unless there is one, and waits until it is complete. */
   async *#save(): AsyncGenerator<TrainerEvent, void, undefined> {
-    const { native, store, config, digest, identity, metrics } = this.#parts;
-    const { step, tokens, documents, epoch, hash, reset } = this.#at;
-    if (step === 0 || step === this.#savedStep) return;
-    const began = performance.now();
-    metrics.sync();
-    const { path } = await store.save(step, digest, config.checkpoint.keep_last, async (directory) => {
-      native.save(directory);
-      const saved = await this.#until('saved');
-      if (saved.step !== step) {
-        throw errorFor(
-          'INTERNAL',
-          `step ${saved.step} was saved as step ${step}`,
-          'report this with the command and config.yaml',
-        );
-      }
-      const state = typeof saved.state === 'string' ? saved.state : JSON.stringify(saved.state);
-      const stream: StreamState = { identity, hash, state, reset };
-      const trainer: TrainerState = { step, tokens, documents, epoch, configuration: config };
-      await disk.writeFile(join(directory, 'stream.json'), `${JSON.stringify(stream, null, 2)}\n`);
-      await disk.writeFile(join(directory, 'trainer.json'), `${JSON.stringify(trainer, null, 2)}\n`);
-    });
-    this.#savedStep = step;
-    this.#at.checkpoint = path;
-    yield { type: 'checkpoint', step, path, seconds: (performance.now() - began) / 1000 };
+    await (await this.#saver.begin(this.#at)).path;
+    yield* this.#told();
   }
 
-  async *#evaluate(): AsyncGenerator<TrainerEvent, void, undefined> {
-    const { native, heldOut, metrics } = this.#parts;
+  /** What was told meanwhile beside the native trainer. */
+  *#told(): Generator<TrainerEvent, void, undefined> {
+    for (const event of this.#queue.splice(0)) {
+      if (isBeside(event)) yield told(event);
+      else this.#queue.push(event);
+    }
+  }
+
+  /** Whether there is anything to do every so many steps. */
+  get #evaluates(): boolean {
+    return this.#parts.heldOut !== null || this.#prompts(false).length > 0;
+  }
+
+  #owesEvaluation(ended: boolean): boolean {
+    const { heldOut } = this.#parts;
     const { step } = this.#at;
-    if (heldOut === null || step === 0 || step === this.#evaluatedStep) return;
+    if (heldOut !== null && step !== this.#evaluatedStep) return true;
+    return this.#prompts(ended).length > 0 && step !== this.#sampledStep;
+  }
+
+  /** Texts to continue: those that are asked for, or in the end at least one. */
+  #prompts(ended: boolean): string[] {
+    const { prompt, prompts, sample_tokens } = this.#parts.config.evaluation;
+    if (sample_tokens === 0) return [];
+    return prompts.length > 0 ? prompts : ended && prompt !== '' ? [prompt] : [];
+  }
+
+  async *#evaluate(ended = false): AsyncGenerator<TrainerEvent, void, undefined> {
+    const { step } = this.#at;
+    if (step === 0 || !this.#owesEvaluation(ended)) return;
+    const { heldOut } = this.#parts;
+    if (heldOut !== null && step !== this.#evaluatedStep) yield* this.#evaluateHeldOut(heldOut);
+    const prompts = this.#prompts(ended);
+    if (prompts.length > 0 && step !== this.#sampledStep && !this.#stopping) yield* this.#sample(prompts);
+    this.#hasEvaluated = true;
+  }
+
+  async *#evaluateHeldOut(heldOut: HeldOut): AsyncGenerator<TrainerEvent, void, undefined> {
+    const { native, metrics } = this.#parts;
+    const event = yield* this.#ask('eval', () => native.evaluate(heldOut.native));
+    if (event === null) return;
+    const { step } = this.#at;
+    const row = {
+      step,
+      eval_loss: event.nats / event.targets,
+      bits_per_byte: event.nats / Math.LN2 / heldOut.bytes,
+      time: Date.now() / 1000,
+    };
+    metrics.append(row);
+    this.#evaluatedStep = step;
+    const { unigramBitsPerByte: unigram_bits_per_byte, gzipBitsPerByte: gzip_bits_per_byte } = heldOut;
+    yield { type: 'eval', ...row, unigram_bits_per_byte, gzip_bits_per_byte };
+  }
+
+  async *#sample(prompts: readonly string[]): AsyncGenerator<TrainerEvent, void, undefined> {
+    const { native, tokenizer, samples, config } = this.#parts;
+    const { step } = this.#at;
+    const options = JSON.stringify({
+      max_tokens: config.evaluation.sample_tokens,
+      temperature: TEMPERATURE,
+      seed: config.training.seed,
+      vocabulary: tokenizer.vocabSize(),
+    });
+    const texts: { prompt: string; text: string }[] = [];
+    for (const prompt of prompts) {
+      const ids = [...tokenizer.encode(prompt)];
+      if (ids.length === 0) ids.push(tokenizer.endOfText().id);
+      const event = yield* this.#ask('sample', () => native.sample(ids, options));
+      if (event === null) return;
+      texts.push({ prompt, text: tokenizer.decode(Uint32Array.from(event.ids), true) });
+    }
+    samples.append(step, texts);
+    this.#sampledStep = step;
+    for (const sample of texts) yield { type: 'sample', step, ...sample };
+  }
+
+  /** Has the native trainer do something that ends in an event of `type`; null where the run was stopped meanwhile. */
+  async *#ask<T extends NativeEvent['type']>(
+    type: T,
+    begin: () => void,
+  ): AsyncGenerator<TrainerEvent, (NativeEvent & { type: T }) | null, undefined> {
+    if (this.#stopping) return null;
     this.#busy = true;
     try {
-      native.evaluate(heldOut.native);
+      begin();
       for (;;) {
         const event = await this.#next();
-        if (event.type === 'paused' && event.reason === 'stopped') {
-          if (this.#stopping) return;
+        if (event.type === type) return event as NativeEvent & { type: T };
+        if (isBeside(event)) yield told(event);
+        else if (event.type === 'paused' && event.reason === 'stopped') {
+          if (this.#stopping) return null;
           // Stopped for a checkpoint that a program asked for: serve it, then begin again.
-          yield* this.#serveRequests();
-          native.evaluate(heldOut.native);
+          await this.#serveRequests();
+          begin();
         }
-        if (event.type !== 'eval') continue;
-        const row = {
-          step,
-          eval_loss: event.nats / event.targets,
-          bits_per_byte: event.nats / Math.LN2 / heldOut.bytes,
-          time: Date.now() / 1000,
-        };
-        metrics.append(row);
-        this.#evaluatedStep = step;
-        const { unigramBitsPerByte: unigram_bits_per_byte, gzipBitsPerByte: gzip_bits_per_byte } = heldOut;
-        yield { type: 'eval', ...row, unigram_bits_per_byte, gzip_bits_per_byte };
-        return;
       }
     } finally {
       this.#busy = false;
     }
   }
 
-  async *#serveRequests(): AsyncGenerator<TrainerEvent, void, undefined> {
+  async #serveRequests(): Promise<void> {
     if (this.#saveRequests.length === 0) return;
-    yield* this.#save();
-    for (const { resolve, reject } of this.#saveRequests.splice(0)) {
-      try {
-        resolve(this.#requireCheckpoint());
-      } catch (cause) {
-        reject(cause);
-      }
-    }
+    const { path } = await this.#saver.begin(this.#at);
+    for (const { resolve, reject } of this.#saveRequests.splice(0)) path.then(resolve, reject);
   }
 
   /** When the source fails, what was learned until then is kept. */
@@ -274,15 +348,9 @@ export class TrainingLoop {
     }
   }
 
-  #requireCheckpoint(): string {
-    const path = this.#at.checkpoint;
-    if (path === null)
-      throw errorFor('ABORTED', 'no step is complete yet', 'ask for a checkpoint after the first step');
-    return path;
-  }
-
   #done(reason: DoneEvent['reason']): DoneEvent {
-    const { step, tokens, documents, hash, checkpoint } = this.#at;
+    const { step, tokens, documents, hash } = this.#at;
+    const checkpoint = this.#saver.newest;
     const mix = this.#mix === null ? {} : { mix: this.#mix };
     return { type: 'done', reason, step, tokens, documents, ...mix, stream_hash: hash, checkpoint };
   }
@@ -299,15 +367,13 @@ export class TrainingLoop {
     Object.assign(this.#since, { tokens, documents, seconds: 0, waited: 0 });
   }
 
-  async #until<T extends NativeEvent['type']>(type: T): Promise<NativeEvent & { type: T }> {
-    for (;;) {
-      const event = await this.#next();
-      if (event.type === type) return event as NativeEvent & { type: T };
-    }
+  #put(event: Incoming): void {
+    this.#queue.push(event);
+    this.#wake?.();
   }
 
   /** The next event; throws the ones that are errors. */
-  async #next(): Promise<NativeEvent> {
+  async #next(): Promise<Exclude<Incoming, { type: 'error' | 'failure' }>> {
     while (this.#queue.length === 0) {
       this.#pulling ??= this.#pull();
       const woken = new Promise<void>((resolve) => {
@@ -315,7 +381,8 @@ export class TrainingLoop {
       });
       await Promise.race([this.#pulling, woken]);
     }
-    const event = this.#queue.shift() as NativeEvent;
+    const event = this.#queue.shift() as Incoming;
+    if (event.type === 'failure') throw event.cause;
     if (event.type === 'error') throw errorFor(event.code, event.message, event.hint);
     return event;
   }
@@ -329,4 +396,12 @@ export class TrainingLoop {
       this.#pulling = null;
     }
   }
+}
+
+function isBeside(event: Incoming): event is Beside {
+  return event.type === 'checkpoint' || event.type === 'notice' || event.type === 'stopping';
+}
+
+function told(event: Beside): TrainerEvent {
+  return event.type === 'notice' ? { ...event, type: 'source' } : event;
 }

@@ -1,7 +1,4 @@
-import { closeSync, createReadStream, fsyncSync, openSync, writeSync } from 'node:fs';
-import { truncate } from 'node:fs/promises';
-import { createInterface } from 'node:readline';
-import { diskError, errnoOf, onDisk } from './disk.js';
+import { LineFile } from './lines.js';
 
 /** What one source of several has given so far. */
 export interface SourceShare {
@@ -48,77 +45,54 @@ export interface EvalRow {
   time: number;
 }
 
-/** Where a metrics file stood when it was opened. */
-export interface History {
-  /** Step of the last evaluation row, 0 for none. */
-  evaluated: number;
-}
-
-/** Appends rows to `metrics.jsonl`. A row is in the kernel's hands when `append` returns, so that SIGKILL loses none. */
+/** `metrics.jsonl`: one history, without holes or repeats. */
 export class MetricsFile {
-  readonly #path: string;
-  readonly #descriptor: number;
-  readonly history: History;
+  readonly #file: LineFile;
+  /** Loss of each step that was evaluated. */
+  readonly #evaluations: Map<number, number>;
 
-  private constructor(path: string, descriptor: number, history: History) {
-    this.#path = path;
-    this.#descriptor = descriptor;
-    this.history = history;
+  private constructor(file: LineFile, evaluations: Map<number, number>) {
+    this.#file = file;
+    this.#evaluations = evaluations;
   }
 
-  /** Opens the file cut back to `step`, from where the run goes on: one history, without holes or repeats. */
+  /** Opens the file cut back to `step`, from where the run goes on. */
   static async open(path: string, step: number): Promise<MetricsFile> {
-    return onDisk(path, async () => {
-      const history = await cutBack(path, step);
-      return new MetricsFile(path, openSync(path, 'a'), history);
+    const evaluations = new Map<number, number>();
+    const file = await LineFile.open(path, (row) => {
+      if (typeof row['step'] !== 'number' || row['step'] > step) return false;
+      if (typeof row['eval_loss'] === 'number') evaluations.set(row['step'], row['eval_loss']);
+      return true;
     });
+    return new MetricsFile(file, evaluations);
+  }
+
+  /** Step of the last evaluation, 0 for none. */
+  get evaluated(): number {
+    return Math.max(0, ...this.#evaluations.keys());
+  }
+
+  /** Of these steps the one with the lowest evaluation loss, the latest of equals; null where none was evaluated. */
+  best(steps: readonly number[]): number | null {
+    let best: { step: number; loss: number } | null = null;
+    for (const step of [...steps].sort((a, b) => a - b)) {
+      const loss = this.#evaluations.get(step);
+      if (loss !== undefined && (best === null || loss <= best.loss)) best = { step, loss };
+    }
+    return best?.step ?? null;
   }
 
   append(row: StepRow | EvalRow): void {
-    try {
-      writeSync(this.#descriptor, `${JSON.stringify(row)}\n`);
-    } catch (cause) {
-      throw diskError(cause, this.#path);
-    }
+    if ('eval_loss' in row) this.#evaluations.set(row.step, row.eval_loss);
+    this.#file.append(row);
   }
 
   /** Waits until the rows are on the device. */
-  sync(): void {
-    try {
-      fsyncSync(this.#descriptor);
-    } catch (cause) {
-      throw diskError(cause, this.#path);
-    }
+  async sync(): Promise<void> {
+    await this.#file.sync();
   }
 
   close(): void {
-    closeSync(this.#descriptor);
-  }
-}
-
-/** Cuts the file before its first row that is damaged or later than `step`; rows are in order of `step`. */
-async function cutBack(path: string, step: number): Promise<History> {
-  let keep = 0;
-  let evaluated = 0;
-  try {
-    for await (const line of createInterface({ input: createReadStream(path), crlfDelay: Infinity })) {
-      const row = parseRow(line);
-      if (row === null || row.step > step) break;
-      if ('eval_loss' in row) evaluated = row.step;
-      keep += Buffer.byteLength(line) + 1;
-    }
-    await truncate(path, keep);
-  } catch (cause) {
-    if (errnoOf(cause) !== 'ENOENT') throw cause;
-  }
-  return { evaluated };
-}
-
-function parseRow(line: string): { step: number } | null {
-  try {
-    const row = JSON.parse(line) as { step?: unknown } | null;
-    return typeof row?.step === 'number' ? { ...row, step: row.step } : null;
-  } catch {
-    return null;
+    this.#file.close();
   }
 }

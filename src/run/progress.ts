@@ -1,5 +1,5 @@
 import type { ResolvedConfig } from '../config/index.js';
-import type { SetupEvent, TrainerEvent } from './events.js';
+import type { DoneEvent, SetupEvent, TrainerEvent } from './events.js';
 import { progressOf } from './limits.js';
 import type { SourceNotice } from './source.js';
 
@@ -61,7 +61,7 @@ export class Progress {
   setup(event: SetupEvent): void {
     if (event.type === 'warning') this.warn(event.message);
     else if (event.type === 'source') this.#source(event);
-    else if (event.type === 'phase') this.say(event.message);
+    else if (event.type === 'phase' || event.type === 'stopping') this.say(event.message);
     else this.#update(tokenizerLine(event), 5_000);
   }
 
@@ -83,13 +83,24 @@ export class Progress {
         );
         return;
       case 'checkpoint':
-        this.say(`${this.#paint('32', 'saved')} ${event.path} in ${duration(event.seconds)}`);
+        this.say(
+          `${this.#paint('32', 'saved')} ${event.path}, ${short(event.bytes)}B in ${duration(event.seconds)}` +
+            (event.held_seconds < 1 ? '' : `; steps stood still for ${duration(event.held_seconds)}`),
+        );
+        return;
+      case 'sample':
+        this.say(
+          `${this.#paint('36', 'sample')} ${JSON.stringify(event.prompt)} ${JSON.stringify(event.text)}`,
+        );
+        return;
+      case 'stopping':
+        this.say(event.message);
         return;
       case 'source':
         this.#source(event);
         return;
       case 'done':
-        this.close();
+        this.say(doneInWords(event));
     }
   }
 
@@ -166,6 +177,16 @@ export class Progress {
     const perSecond = this.#pace?.perSecond ?? null;
     return perSecond === null || perSecond <= 0 ? null : (1 - progress) / perSecond;
   }
+}
+
+const endings = { limit: 'done', ended: 'done: the data ended', stopped: 'stopped' };
+
+function doneInWords(event: DoneEvent): string {
+  const count = (n: number) => n.toLocaleString('en-US');
+  return (
+    `${endings[event.reason]} after step ${count(event.step)}, ${count(event.tokens)} tokens, ` +
+    `${count(event.documents)} documents; stream hash ${event.stream_hash ?? 'none'}`
+  );
 }
 
 /** All that is promised, at length; in a narrow terminal briefly, and then without the least of it. */

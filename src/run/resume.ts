@@ -78,6 +78,8 @@ export async function findResumed(
       );
     }
   } else if (resume === 'auto') {
+    // Nothing was learned before the first step: such a run begins anew, with another configuration too.
+    if (present.every(({ step }) => step === 0)) return null;
     checkpoint = await store.newest(skipped);
     if (checkpoint === null && present.length > 0) {
       throw errorFor(
@@ -137,11 +139,13 @@ const free = [
   'data.retry_budget',
   'training.max_steps',
   'training.max_tokens',
+  'training.max_minutes',
   'training.device',
   'training.threads',
   'checkpoint',
   'evaluation.every_steps',
   'evaluation.prompt',
+  'evaluation.prompts',
   'evaluation.sample_tokens',
   'logging',
 ];
@@ -166,6 +170,7 @@ export function continueConfig(
 ): ResolvedConfig {
   const config = structuredClone(now);
   if (!reset) config.data = pinned(config.data, given.data, old.data);
+  if (given.evaluation.revision === null) config.evaluation.revision = old.evaluation.revision;
   if (given.model.vocab_size === null) config.model.vocab_size = old.model.vocab_size;
   if (given.training.precision === 'auto' && old.training.precision !== 'auto') {
     config.training.precision = old.training.precision;
@@ -209,7 +214,7 @@ export function differencesOf(old: RunConfig, now: RunConfig): Difference[] {
     const [a, b] = [before.get(key) ?? null, after.get(key) ?? null];
     // A run that ended before its tokenizer was known did not know its vocabulary either.
     if (key === 'model.vocab_size' && (a === null || b === null)) continue;
-    if (/^data\.(sources\[\d+\]\.)?revision$/.test(key) && a === null) continue;
+    if (/^(data\.(sources\[\d+\]\.)?|evaluation\.)revision$/.test(key) && a === null) continue;
     if (several && (key.startsWith('data.sources') || sourceKeys.has(key))) continue;
     if (JSON.stringify(a) !== JSON.stringify(b)) differences.push({ key, old: a, new: b });
   }

@@ -17,6 +17,8 @@ export interface SourceReady {
   row_groups: boolean;
   /** Rows in all, where that is cheaply known. */
   total_rows: number | null;
+  /** Of Python and its libraries, by name. */
+  versions?: Record<string, string>;
 }
 
 /** A source that is being read. */

@@ -15,13 +15,18 @@ export interface StreamParts {
   heldOut: HeldOut | null;
 }
 
+/** Documents of each source that are held out: none where the run is evaluated on other data. */
+export function heldOutDocuments({ evaluation }: ResolvedConfig): number {
+  return evaluation.dataset === null && evaluation.split === null ? evaluation.documents : 0;
+}
+
 /** Holds out the documents that the configuration says; null for none. Throws CONFIG_INVALID. */
 export async function heldOutOf(
   parts: Omit<StreamParts, 'heldOut'>,
   signal: AbortSignal | undefined,
 ): Promise<HeldOut | null> {
   const { binding, config, sources, tokenizer } = parts;
-  const { documents } = config.evaluation;
+  const documents = heldOutDocuments(config);
   if (documents === 0) return null;
   const { batch_size: batchSize, threads } = config.data;
   return holdOut(binding, sources, tokenizer, { documents, batchSize, threads, signal });

@@ -3,6 +3,7 @@ import { errorFor } from '../errors.js';
 import type { NativeBinding, NativeTokenizer } from '../native/binding.js';
 import { Builder } from './builder.js';
 import type { SetupEvent, TrainerEvent } from './events.js';
+import type { Journal } from './journal.js';
 import type { TrainingLoop } from './loop.js';
 import { defaultParts } from './parts.js';
 import type { OpenCorpus, OpenSource, TrainableCorpus } from './source.js';
@@ -41,7 +42,10 @@ export interface RunPlan {
   tokenizer: { size: number; path: string; trained: boolean };
   parameters: { embedding: number; blocks: number; head: number; total: number };
   tokensPerStep: number;
+  /** What is held out of the training data. */
   heldOut: { documents: number; bytes: number } | null;
+  /** Other data that the run is evaluated on. */
+  evaluatedOn: { dataset: string; split: string; documents: number; bytes: number } | null;
   /** Checkpoint that the run goes on from, and whether its data start over. */
   resumedFrom: { path: string; step: number; reset: boolean } | null;
 }
@@ -70,22 +74,25 @@ export class Trainer {
   /** What was decided. */
   readonly plan: RunPlan;
   readonly #loop: TrainingLoop;
+  readonly #journal: Journal;
   readonly #opened: Opened;
 
-  private constructor(plan: RunPlan, loop: TrainingLoop, opened: Opened) {
+  private constructor(plan: RunPlan, loop: TrainingLoop, journal: Journal, opened: Opened) {
     this.plan = plan;
     this.#loop = loop;
+    this.#journal = journal;
     this.#opened = opened;
   }
 
   static async create(options: TrainerOptions, parts?: TrainerParts): Promise<Trainer> {
     const opened = new Opened();
+    const builder = new Builder(options, parts ?? defaultParts(), opened);
     try {
-      const { plan, loop } = await new Builder(options, parts ?? defaultParts(), opened).build();
-      return new Trainer(plan, loop, opened);
+      const { plan, loop, journal } = await builder.build();
+      return new Trainer(plan, loop, journal, opened);
     } catch (cause) {
       await opened.close();
-      if (options.signal?.aborted === true) {
+      if (builder.isStopped) {
         throw errorFor(
           'ABORTED',
           'stopped before the first step',
@@ -98,8 +105,21 @@ export class Trainer {
   }
 
   /** Trains until a limit, the end of the data, or a stop. To be iterated once. */
-  run(): AsyncGenerator<TrainerEvent, void, undefined> {
-    return this.#loop.run();
+  async *run(): AsyncGenerator<TrainerEvent, void, undefined> {
+    try {
+      for await (const event of this.#loop.run()) {
+        this.#journal.training(event, this.plan.config);
+        yield event;
+      }
+    } catch (cause) {
+      this.#journal.failed(cause);
+      throw cause;
+    }
+  }
+
+  /** Writes a line for people into the run's `train.log`. */
+  log(line: string): void {
+    this.#journal.say(line);
   }
 
   /** Ends `run` after saving the last completed step. */

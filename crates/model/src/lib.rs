@@ -25,4 +25,4 @@ pub use parameters::{Init, Parameter, ParameterSpec, Parameters};
 pub use random::Random;
 pub use sampler::{Sampler, SamplerOptions};
 pub use transformer::{Loss, Transformer};
-pub use weights::{NamedTensor, WeightFile, read_weights, write_synced, write_weights};
+pub use weights::{FileDigest, NamedTensor, WeightFile, read_weights, write_synced, write_weights};

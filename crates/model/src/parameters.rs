@@ -178,7 +178,7 @@ impl Parameters {
             let values = var.as_detached_tensor().flatten_all()?.to_vec1::<f32>()?;
             tensors.push(crate::NamedTensor::new(spec.name.clone(), spec.shape.clone(), values));
         }
-        crate::write_weights(path, tensors, ("format", "pt"))
+        crate::write_weights(path, tensors, ("format", "pt")).map(drop)
     }
 }
 

@@ -58,7 +58,8 @@ impl Transformer {
     /// `DISK_FULL`, `NOT_WRITABLE`.
     pub fn save(&self, directory: &Path) -> Result<(), ModelError> {
         self.parameters.save(&directory.join("model.safetensors"))?;
-        crate::write_synced(&directory.join("config.json"), self.config.to_hf_json().as_bytes())
+        let config = self.config.to_hf_json();
+        crate::write_synced(&directory.join("config.json"), config.as_bytes()).map(drop)
     }
 
     /// The model's shape.

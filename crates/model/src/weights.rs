@@ -1,11 +1,13 @@
 use crate::ModelError;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
     fs::File,
-    io::{BufWriter, Write},
+    io::{self, BufWriter, Write},
     path::{Path, PathBuf},
 };
 
@@ -26,6 +28,47 @@ impl<'a> NamedTensor<'a> {
     }
 }
 
+/// What a file that was written holds, for the manifest that vouches for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileDigest {
+    /// Its length.
+    pub bytes: u64,
+    /// SHA-256 of its content, in hex.
+    pub sha256: String,
+}
+
+/// A new file that is digested on its way to the disk, so that nobody has to read it again for that.
+struct DigestedFile {
+    file: File,
+    bytes: u64,
+    hash: Sha256,
+}
+
+impl DigestedFile {
+    fn create(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: File::create(path)?, bytes: 0, hash: Sha256::new() })
+    }
+
+    fn sync(self) -> io::Result<FileDigest> {
+        self.file.sync_all()?;
+        let sha256 = self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(FileDigest { bytes: self.bytes, sha256 })
+    }
+}
+
+impl Write for DigestedFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 /// Writes a safetensors file and syncs it to the disk: equal contents give equal bytes.
 ///
 /// The format is eight bytes of the header's length, the header (JSON, padded with spaces to a multiple of eight), then
@@ -38,7 +81,7 @@ pub fn write_weights(
     path: &Path,
     mut tensors: Vec<NamedTensor<'_>>,
     metadata: (&str, &str),
-) -> Result<(), ModelError> {
+) -> Result<FileDigest, ModelError> {
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     let mut header = Map::new();
     header.insert("__metadata__".into(), json!({metadata.0: metadata.1}));
@@ -51,8 +94,8 @@ pub fn write_weights(
     let mut header = Value::Object(header).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
 
-    let write = |path: &Path| -> std::io::Result<()> {
-        let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    let write = |path: &Path| -> io::Result<FileDigest> {
+        let mut file = BufWriter::with_capacity(1 << 20, DigestedFile::create(path)?);
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
         let mut bytes = Vec::new();
@@ -61,7 +104,7 @@ pub fn write_weights(
             bytes.extend(chunk.iter().flat_map(|value| value.to_le_bytes()));
             file.write_all(&bytes)?;
         }
-        file.into_inner().map_err(|error| error.into_error())?.sync_all()
+        file.into_inner().map_err(|error| error.into_error())?.sync()
     };
     write(path).map_err(|error| ModelError::from_io(&error, "write", path))
 }
@@ -70,11 +113,11 @@ pub fn write_weights(
 ///
 /// # Errors
 /// `DISK_FULL`, `NOT_WRITABLE`.
-pub fn write_synced(path: &Path, contents: &[u8]) -> Result<(), ModelError> {
-    File::create(path)
+pub fn write_synced(path: &Path, contents: &[u8]) -> Result<FileDigest, ModelError> {
+    DigestedFile::create(path)
         .and_then(|mut file| {
             file.write_all(contents)?;
-            file.sync_all()
+            file.sync()
         })
         .map_err(|error| ModelError::from_io(&error, "write", path))
 }

@@ -1,7 +1,9 @@
 use std::{path::PathBuf, sync::Arc};
 
-use candlewick_model::ModelConfig;
-use candlewick_train::{Device, Events, Limits, OptimizerOptions, Schedule, TrainOptions, Trainer};
+use candlewick_model::{ModelConfig, SamplerOptions};
+use candlewick_train::{
+    Device, Events, Limits, OptimizerOptions, SampleRequest, Schedule, TrainOptions, Trainer,
+};
 use napi::{
     Env,
     bindgen_prelude::{ClassInstance, Object},
@@ -34,6 +36,16 @@ struct TrainerJson {
     device: String,
     seed: u64,
     checkpoint: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SampleJson {
+    max_tokens: usize,
+    temperature: f64,
+    seed: u64,
+    /// Tokens that may be drawn are those below.
+    vocabulary: usize,
 }
 
 /// A trainer on its own thread.
@@ -119,10 +131,27 @@ impl NativeTrainer {
         self.trainer.evaluate(held_out.held_out());
     }
 
-    /// Writes a checkpoint's files into an existing directory; a `saved` event follows.
+    /// Continues the text of `prompt`; a `sample` event follows.
     #[napi]
-    pub fn save(&self, dir: String) {
-        self.trainer.save(dir.into());
+    pub fn sample(&self, prompt: Vec<u32>, options: String) -> napi::Result<()> {
+        let SampleJson { max_tokens, temperature, seed, vocabulary } =
+            serde_json::from_str(&options).map_err(Failure::from)?;
+        let options = SamplerOptions { temperature, top_k: None, top_p: None, seed, vocabulary };
+        self.trainer.sample(SampleRequest { prompt, max_tokens, options });
+        Ok(())
+    }
+
+    /// Writes a checkpoint's files into an existing directory, while what is told next goes on. JSON: `step`, `state`
+    /// (of the stream), `files` (bytes and SHA-256 by name), `copied`, `held_seconds`.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn save<'e>(&self, env: &'e Env, dir: String) -> napi::Result<Object<'e>> {
+        let (promise, object) = Promise::<String>::new(env)?;
+        self.trainer.save(dir.into(), move |saved| {
+            let json =
+                saved.map(|saved| serde_json::to_string(&saved).expect("what was saved is plain data"));
+            promise.settle(json.map_err(Failure::from));
+        });
+        Ok(object)
     }
 
     /// Abandons what is in progress; a `paused` event follows.

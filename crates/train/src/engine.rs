@@ -1,11 +1,12 @@
 use crate::{
     AdamW, TrainError, TrainOptions,
+    checkpoint::{Files, Snapshot},
     gradients::Gradients,
     pass::{MicroBatch, Pass},
 };
 use candle_core::Device;
 use candlewick_feed::{Batch, IGNORED};
-use candlewick_model::{ModelError, Parameters, Transformer};
+use candlewick_model::{Generator, ModelError, Parameters, SamplerOptions, Transformer};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::path::Path;
 
@@ -178,9 +179,47 @@ impl Engine {
     ///
     /// # Errors
     /// `DISK_FULL`, `NOT_WRITABLE`.
-    pub fn save(&self, directory: &Path) -> Result<(), TrainError> {
-        self.transformer.save(directory)?;
-        crate::checkpoint::save_optimizer(self, directory)
+    pub fn save(&self, directory: &Path) -> Result<Files, TrainError> {
+        crate::checkpoint::save(self, directory)
+    }
+
+    /// A copy of what [`Engine::save`] writes, so that it can be written while steps go on; `None` where the machine
+    /// has no memory to spare for it.
+    ///
+    /// # Errors
+    /// `INTERNAL` for a bug of ours.
+    pub fn snapshot(&self) -> Result<Option<Snapshot>, TrainError> {
+        // As much again must stay free: the copy must never be what brings the run down.
+        let spare = crate::memory::available().is_none_or(|free| Snapshot::bytes(self) <= free / 2);
+        if spare { self.pool.install(|| Snapshot::take(self)) } else { Ok(None) }
+    }
+
+    /// What the model writes after `prompt`: at most `max_tokens`, ended before an end-of-text. `None` after
+    /// `interrupted` said so, which is asked before each token.
+    ///
+    /// # Errors
+    /// `USAGE` for an empty prompt or bad options, `TOKENIZER_MISMATCH` for an id beyond the vocabulary, `DIVERGED`.
+    pub fn generate(
+        &self,
+        prompt: &[u32],
+        max_tokens: usize,
+        options: SamplerOptions,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Option<Vec<u32>>, TrainError> {
+        let mut generator = Generator::new(&self.transformer, prompt, options)?;
+        let end = self.options.model.eos_token_id;
+        let mut text = Vec::new();
+        while text.len() < max_tokens {
+            if interrupted() {
+                return Ok(None);
+            }
+            let id = self.pool.install(|| generator.next_id())?;
+            if Some(id) == end {
+                break;
+            }
+            text.push(id);
+        }
+        Ok(Some(text))
     }
 
     /// Goes on from what [`Engine::save`] wrote: parameters, moments and steps. On an error nothing has changed.

@@ -8,9 +8,10 @@ use std::{
 };
 
 use candlewick_feed::{Batch, BatchReader, HeldOut, Interrupt, LeftOut, Next, SourceState, StreamState};
+use candlewick_model::SamplerOptions;
 use serde::{Deserialize, Serialize};
 
-use crate::{Engine, StepOutcome, TrainError, TrainOptions};
+use crate::{Engine, Files, StepOutcome, TrainError, TrainOptions};
 
 /// Events that may wait to be pulled; beyond that the trainer waits, so that none is lost and memory stays bounded.
 const QUEUE: usize = 1024;
@@ -110,14 +111,12 @@ pub enum Event {
         /// Targets counted.
         targets: u64,
     },
-    /// A checkpoint's files are written and synced.
-    Saved {
-        /// Where.
-        dir: PathBuf,
+    /// A text is continued.
+    Sample {
         /// Completed updates.
         step: u64,
-        /// The stream's state after that step.
-        state: StreamState,
+        /// What follows the prompt, without end-of-text.
+        ids: Vec<u32>,
     },
     /// Batches were left out (`--skip-steps`) since the last step.
     #[serde(rename = "left_out")]
@@ -147,10 +146,62 @@ pub enum Event {
     },
 }
 
+/// A text that the model is to continue.
+#[derive(Debug, Clone)]
+pub struct SampleRequest {
+    /// Token ids, at least one.
+    pub prompt: Vec<u32>,
+    /// Tokens at most.
+    pub max_tokens: usize,
+    /// How tokens are drawn.
+    pub options: SamplerOptions,
+}
+
+/// A checkpoint whose files are written and synced.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Saved {
+    /// Completed updates.
+    pub step: u64,
+    /// The stream's state after that step.
+    pub state: StreamState,
+    /// What was written.
+    pub files: Files,
+    /// Whether it was written from a copy, while training went on.
+    pub copied: bool,
+    /// Seconds for which the trainer stood still.
+    pub held_seconds: f64,
+}
+
 enum Command {
     RunUntil(u64),
     Evaluate(Arc<HeldOut>),
-    Save(PathBuf),
+    Sample(SampleRequest),
+    Save(PathBuf, Done),
+}
+
+type Tell = Box<dyn FnOnce(Result<Saved, TrainError>) + Send>;
+
+/// Whoever waits for a save. It is told in every case, that the trainer is gone included.
+struct Done(Option<Tell>);
+
+impl Done {
+    fn tell(mut self, outcome: Result<Saved, TrainError>) {
+        if let Some(done) = self.0.take() {
+            done(outcome);
+        }
+    }
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        if let Some(done) = self.0.take() {
+            done(Err(TrainError::new(
+                "ABORTED",
+                "the trainer ended before the checkpoint was written",
+                "the same command goes on from the checkpoint before",
+            )));
+        }
+    }
 }
 
 /// A thread that owns the engine and the reading end of the stream, and does what it is told, one thing at a time.
@@ -227,9 +278,17 @@ impl Trainer {
         self.begin(Command::Evaluate(held_out));
     }
 
-    /// Writes a checkpoint's files into an existing directory; ends with [`Event::Saved`] or [`Event::Error`].
-    pub fn save(&self, directory: PathBuf) {
-        self.send(Command::Save(directory));
+    /// Continues a text; ends with [`Event::Sample`], or [`Event::Paused`] if stopped, or [`Event::Error`].
+    pub fn sample(&self, request: SampleRequest) {
+        self.begin(Command::Sample(request));
+    }
+
+    /// Writes a checkpoint's files into an existing directory and tells `done`, from another thread.
+    ///
+    /// What is written is the state when the trainer comes to this command. What it is told next goes on meanwhile,
+    /// where there is memory for a copy; a save that comes before the last one is written waits for it.
+    pub fn save(&self, directory: PathBuf, done: impl FnOnce(Result<Saved, TrainError>) + Send + 'static) {
+        self.send(Command::Save(directory, Done(Some(Box::new(done)))));
     }
 
     /// Abandons the step or evaluation in progress.
@@ -343,12 +402,15 @@ struct Runner {
     pending: Option<Batch>,
     /// What was left out and told.
     told: LeftOut,
+    /// Writes the last snapshot.
+    writer: Option<JoinHandle<()>>,
 }
 
 impl Runner {
     fn new(engine: Engine, limits: Limits, reader: BatchReader, events: Arc<Events>) -> Self {
         let (interrupt, done) = (reader.interrupt(), reader.state().clone());
-        Self { engine, limits, reader, events, interrupt, done, pending: None, told: LeftOut::default() }
+        let told = LeftOut::default();
+        Self { engine, limits, reader, events, interrupt, done, pending: None, told, writer: None }
     }
 
     fn serve(mut self, commands: mpsc::Receiver<Command>) {
@@ -358,7 +420,11 @@ impl Runner {
                     self.run_until(step).map(|reason| Event::Paused { step: self.engine.steps(), reason })
                 }
                 Command::Evaluate(held_out) => self.evaluate(&held_out),
-                Command::Save(directory) => self.save(directory),
+                Command::Sample(request) => self.sample(request),
+                Command::Save(directory, done) => {
+                    self.save(directory, done);
+                    continue;
+                }
             };
             self.events.put(event.unwrap_or_else(|TrainError { code, message, hint }| Event::Error {
                 code: code.into(),
@@ -465,8 +531,56 @@ impl Runner {
         Ok(Event::Eval { step: self.engine.steps(), nats, targets: held_out.targets().len() as u64 })
     }
 
-    fn save(&self, dir: PathBuf) -> Result<Event, TrainError> {
-        self.engine.save(&dir)?;
-        Ok(Event::Saved { dir, step: self.engine.steps(), state: self.done.clone() })
+    fn sample(&self, request: SampleRequest) -> Result<Event, TrainError> {
+        let SampleRequest { prompt, max_tokens, options } = request;
+        let step = self.engine.steps();
+        let ids = self.engine.generate(&prompt, max_tokens, options, &|| self.interrupt.is_raised())?;
+        Ok(ids.map_or(Event::Paused { step, reason: Pause::Stopped }, |ids| Event::Sample { step, ids }))
+    }
+
+    /// From a copy that a thread of its own writes; where there is no memory for one, here and now.
+    fn save(&mut self, directory: PathBuf, done: Done) {
+        let began = Instant::now();
+        self.wait_for_writer();
+        let (step, state) = (self.engine.steps(), self.done.clone());
+        let saved = move |files, copied, held: Duration| Saved {
+            step,
+            state,
+            files,
+            copied,
+            held_seconds: held.as_secs_f64(),
+        };
+        match self.engine.snapshot() {
+            Err(error) => done.tell(Err(error)),
+            Ok(None) => {
+                let files = self.engine.save(&directory);
+                done.tell(files.map(|files| saved(files, false, began.elapsed())));
+            }
+            Ok(Some(snapshot)) => {
+                let held = began.elapsed();
+                let body = move || {
+                    let files = snapshot.write(&directory);
+                    // Its memory is free before anybody hears of it.
+                    drop(snapshot);
+                    done.tell(files.map(|files| saved(files, true, held)));
+                };
+                let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(body);
+                // Without a thread `done` was dropped, and so told.
+                self.writer = thread.ok();
+            }
+        }
+    }
+
+    fn wait_for_writer(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            // If it panicked, `done` was told when it was dropped.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.wait_for_writer();
     }
 }

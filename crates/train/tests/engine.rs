@@ -2,10 +2,11 @@
 
 use candle_core::{Device as CandleDevice, Tensor};
 use candlewick_feed::{Batch, IGNORED};
-use candlewick_model::{Architecture, ModelConfig, Random, Transformer};
+use candlewick_model::{Architecture, ModelConfig, Random, SamplerOptions, Transformer};
 use candlewick_train::{
     Device, Engine, OptimizerOptions, Schedule, ScheduleKind, StepOutcome, StepStats, TrainOptions,
 };
+use sha2::{Digest, Sha256};
 use std::cell::Cell;
 
 fn options(architecture: Architecture, tie_word_embeddings: bool) -> TrainOptions {
@@ -228,6 +229,47 @@ fn saving_twice_writes_the_same_bytes() {
         let read = |directory: &tempfile::TempDir| std::fs::read(directory.path().join(file)).unwrap();
         assert!(read(&first) == read(&second), "{file}");
     }
+}
+
+#[test]
+fn a_snapshot_is_what_was_there_when_it_was_taken_whatever_happens_since() {
+    let mut engine = Engine::new(&qwen3()).unwrap();
+    done(&mut engine, &batch(&qwen3(), 0), 0.0);
+    let (now, later) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let files = engine.save(now.path()).unwrap();
+    let snapshot = engine.snapshot().unwrap().expect("this machine has memory for a tiny model");
+    for step in 1..3 {
+        done(&mut engine, &batch(&qwen3(), step), 0.0);
+    }
+    assert_eq!(snapshot.write(later.path()).unwrap(), files);
+    for (name, digest) in files {
+        let written = std::fs::read(later.path().join(name)).unwrap();
+        assert!(written == std::fs::read(now.path().join(name)).unwrap(), "{name}");
+        assert_eq!(written.len() as u64, digest.bytes);
+        let sha256: String = Sha256::digest(&written).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(sha256, digest.sha256, "{name}");
+    }
+}
+
+#[test]
+fn a_text_is_continued_from_the_weights_as_they_stand_and_can_be_interrupted() {
+    let mut engine = Engine::new(&qwen3()).unwrap();
+    let greedy = SamplerOptions { temperature: 0.0, top_k: None, top_p: None, seed: 1, vocabulary: 50 };
+    let text = |engine: &Engine| engine.generate(&[1, 2, 3], 5, greedy.clone(), &|| false).unwrap().unwrap();
+    let before = text(&engine);
+    assert!(before.len() <= 5 && before.iter().all(|&id| id < 50));
+    assert_eq!(text(&engine), before);
+    let asked = Cell::new(0);
+    let interrupted = || asked.replace(asked.get() + 1) == before.len().min(2);
+    assert_eq!(engine.generate(&[1, 2, 3], 5, greedy.clone(), &interrupted).unwrap(), None);
+    let written = bits(&engine);
+    done(&mut engine, &batch(&qwen3(), 0), 0.0);
+    // Reading the text changed nothing: the step is that of an engine that never wrote one.
+    let mut fresh = Engine::new(&qwen3()).unwrap();
+    assert_eq!(bits(&fresh), written);
+    done(&mut fresh, &batch(&qwen3(), 0), 0.0);
+    assert_eq!(bits(&fresh), bits(&engine));
+    assert_eq!(engine.generate(&[], 5, greedy, &|| false).unwrap_err().code, "USAGE");
 }
 
 #[test]

@@ -24,9 +24,7 @@ fn groups() -> Vec<PathBuf> {
 
 fn left_in(group: &Path) -> Option<u64> {
     let read = |name: &str| fs::read_to_string(group.join(name)).ok();
-    let number = |names: [&str; 2]| -> Option<u64> {
-        names.into_iter().find_map(|name| read(name))?.trim().parse().ok()
-    };
+    let number = |names: [&str; 2]| -> Option<u64> { names.into_iter().find_map(read)?.trim().parse().ok() };
     let limit = number(["memory.max", "memory.limit_in_bytes"])?;
     let used = number(["memory.current", "memory.usage_in_bytes"])?;
     // Cached file contents count as used and go when memory is wanted.

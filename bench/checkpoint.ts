@@ -44,8 +44,8 @@ interface Outcome {
 }
 
 async function run(name: string, every_steps: number | null): Promise<Outcome> {
-  await using corpus = new ProcessStreamingCorpus(['cat', documents], { epochs: null });
-  await using trainer = await Trainer.create({
+  const corpus = new ProcessStreamingCorpus(['cat', documents], { epochs: null });
+  const trainer = await Trainer.create({
     config: {
       ...quickstart,
       tokenizer: { path: tokenizer },
@@ -70,6 +70,8 @@ async function run(name: string, every_steps: number | null): Promise<Outcome> {
     if (event.type === 'checkpoint' && event.step % every === 0 && event.step > 0)
       outcome.saves.push({ bytes: event.bytes, seconds: event.seconds, held: event.held_seconds });
   }
+  await trainer.close();
+  await corpus.close();
   return outcome;
 }
 

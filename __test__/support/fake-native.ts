@@ -73,6 +73,10 @@ export class FakeNative {
       const { vocab_size: size } = JSON.parse(options) as { vocab_size: number };
       let documents = 0;
       return {
+        keepIn: async () => null,
+        startFrom: () => undefined,
+        loadCounts: async () => undefined,
+        saveCounts: async () => undefined,
         count: async () => undefined,
         consume: async () => {
           documents = 10;

@@ -12,6 +12,15 @@ export function wholeNumber(text: string): number {
   return Number(digits);
 }
 
+/** Bytes: `500MB`, `2GB`, `1.5GiB`, or a number of them. */
+export function byteCount(text: string): number {
+  const parts = /^(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?$/i.exec(text.replaceAll('_', ''));
+  const power = ['k', 'm', 'g', 't'].indexOf(parts?.[2]?.toLowerCase() ?? '') + 1;
+  const bytes = Math.round(Number(parts?.[1]) * (parts?.[3] ? 1024 : 1000) ** power);
+  if (!Number.isSafeInteger(bytes)) throw new InvalidArgumentError('It must be bytes, as 500MB or 2GB.');
+  return bytes;
+}
+
 /** A number. */
 export function anyNumber(text: string): number {
   const value = Number(text);

@@ -1,6 +1,6 @@
 /** What every corpus has in common, whatever its documents come from. */
 import { type CandlewickError, errorFor } from '../errors.js';
-import type { FeedLink, FeedOptions, FeedSource, HeldOutEnd } from '../native/binding.js';
+import type { FeedLink, FeedOptions, FeedSource, HeldOutEnd, Place } from '../native/binding.js';
 import { native } from '../native/index.js';
 import type { ReadyMessage } from './messages.js';
 
@@ -101,10 +101,14 @@ function fileOrder(corpus: StreamingCorpus, sources: readonly OpenSource[]): Fee
   };
 }
 
-/** Sources as a feed wants them. `heldOut` says where the held-out part of each ends. */
+/**
+ * Sources as a feed wants them. `heldOut` says where the held-out part of each ends; `after`, in file order, the row
+ * that the only source goes on behind.
+ */
 export function feedSources(
   sources: readonly (Omit<OpenSource, 'ready'> & { ready: Pick<ReadyMessage, 'files' | 'row_groups'> })[],
   heldOut: readonly HeldOutEnd[] = [],
+  after: Place | null = null,
 ): FeedSource[] {
   return sources.map(({ identity, on_exhausted, ready, weight }, i) => ({
     files: ready.files,
@@ -112,6 +116,7 @@ export function feedSources(
     weight,
     on_exhausted,
     held_out: heldOut[i] ?? null,
+    after,
     identity,
   }));
 }

@@ -48,8 +48,23 @@ export interface FeedSource {
   on_exhausted: 'repeat' | 'stop' | 'drop';
   /** Everything up to and including this row (file order) is held out. */
   held_out: HeldOutEnd | null;
+  /** In file order: the last row that was read before; reading goes on behind it. */
+  after?: Place | null;
   /** What makes it this source and no other; a state of a source with another identity is refused. */
   identity?: Record<string, string | null | readonly string[]>;
+}
+
+/** A row of a source, in file order. */
+export interface Place {
+  file: number;
+  group: number;
+  row: number;
+}
+
+/** A row up to which documents were counted. */
+export interface CountedPlace extends Place {
+  /** Documents up to it. */
+  documents: number;
 }
 
 /** The last held-out row of a source, in file order. */
@@ -157,10 +172,25 @@ export interface NativeTokenizer {
 }
 
 export interface NativeTokenizerTrainer {
+  /**
+   * Keeps counts in a directory, for another process to go on from, and takes over what is kept there. Gives the place
+   * of the last document that was counted and how many of the stream were, as JSON of a {@link CountedPlace}; null at
+   * the start.
+   */
+  keepIn(directory: string): Promise<string | null>;
+  /** Goes on from the vocabulary of a tokenizer. */
+  startFrom(tokenizer: NativeTokenizer): void;
+  /** Adds the counts of a file. */
+  loadCounts(path: string): Promise<void>;
+  /** Writes the counts into a file. */
+  saveCounts(path: string): Promise<void>;
   /** Counts the words of documents given by a program. */
   count(documents: (string | Uint8Array)[]): Promise<void>;
-  /** Counts every document of a feed without bringing text into JavaScript; ends with the feed. */
-  consume(feed: NativeFeed): Promise<void>;
+  /**
+   * Counts every document of a feed without bringing text into JavaScript; ends with the feed. `before` are the documents
+   * of the stream that were counted before.
+   */
+  consume(feed: NativeFeed, before: number): Promise<void>;
   /** JSON: phase, documents, bytes, merges. */
   progress(): string;
   abort(): void;

@@ -48,8 +48,13 @@ export type SetupEvent =
       bytes: number;
       merges: number;
       target: number;
+      /** Documents there are to count, where that is known. */
       limit: number | null;
       seconds: number;
+      samples_per_second: number;
+      bytes_per_second: number;
+      /** Of the phase; null where it is not known. */
+      eta_seconds: number | null;
     }
   | ({ type: 'source' } & SourceNotice)
   | StopNotice

@@ -1,6 +1,6 @@
 export { CheckpointStore, namedCheckpoint, verify } from './checkpoint.js';
 export type { Checkpoint, Manifest } from './checkpoint.js';
-export { onDisk } from './disk.js';
+export { exists, onDisk, replaceFile, sha256, sha256File } from './disk.js';
 export type { DoneEvent, SetupEvent, TrainerEvent } from './events.js';
 export { limitsInWords } from './limits.js';
 export { defaultParts, openCorpus } from './parts.js';
@@ -9,7 +9,7 @@ export { Lock } from './lock.js';
 export { duration, Progress, short } from './progress.js';
 export { StopSignals } from './signals.js';
 export type { OpenSource, SourceConfig, SourceReady, TrainableCorpus } from './source.js';
-export { holdsTokenizer, saveTokenizer, trainTokenizer } from './tokenizer.js';
+export { createTokenizerTrainer, holdsTokenizer, saveTokenizer, trainTokenizer } from './tokenizer.js';
 export { Trainer } from './trainer.js';
 export type { RunPlan, TrainerOptions, TrainerParts } from './trainer.js';
 export { verifyRun } from './verify.js';

@@ -235,17 +235,17 @@ function stepLine(
 
 function tokenizerLine(event: SetupEvent & { type: 'tokenizer' }): string {
   const { documents, bytes, merges, target, limit, seconds } = event;
+  const eta = `ETA ${event.eta_seconds === null ? '–' : duration(event.eta_seconds)}`;
+  const whole = (value: number) => value.toLocaleString('en-US');
   if (merges > 0)
-    return `tokenizer: ${merges.toLocaleString('en-US')}/${target.toLocaleString('en-US')} merges  ${short(documents)} documents  ${duration(seconds)}`;
-  const pace = documents / Math.max(seconds, 1e-9);
-  const left = limit === null || documents === 0 ? null : (limit - documents) / pace;
+    return `tokenizer: ${whole(merges)}/${whole(target)} merges  ${short(documents)} documents  ${duration(seconds)}  ${eta}`;
   return [
-    `tokenizer: ${documents.toLocaleString('en-US')}${limit === null ? '' : `/${limit.toLocaleString('en-US')}`} documents`,
+    `tokenizer: ${whole(documents)}${limit === null ? '' : `/${whole(limit)}`} documents`,
     `${short(bytes)}B`,
-    `${short(bytes / Math.max(seconds, 1e-9))}B/s`,
-    `${short(pace)} samples/s`,
+    `${short(event.bytes_per_second)}B/s`,
+    `${short(event.samples_per_second)} samples/s`,
     `mem ${short(process.memoryUsage.rss())}B`,
-    `ETA ${left === null ? '–' : duration(left)}`,
+    eta,
   ].join('  ');
 }
 

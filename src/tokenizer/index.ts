@@ -5,7 +5,7 @@ import type { StreamingCorpus } from '../corpus/index.js';
 import { errorFor } from '../errors.js';
 import type { NativeTokenizer, NativeTokenizerTrainer } from '../native/binding.js';
 import { native } from '../native/index.js';
-import { saveTokenizer, trainTokenizer } from '../run/index.js';
+import { createTokenizerTrainer, saveTokenizer, trainTokenizer } from '../run/index.js';
 
 /** A text: a string, or UTF-8 bytes (what is not UTF-8 in them becomes U+FFFD). */
 export type Text = string | Uint8Array;
@@ -25,6 +25,26 @@ export interface TokenizerTrainOptions {
   specialTokens?: readonly string[] | undefined;
   /** Documents to count; default: no limit. */
   maxSamples?: number | null | undefined;
+  /** The least number of occurrences that makes a pair of tokens a token; default: any. */
+  minFrequency?: number | undefined;
+  /** Tokens stay shorter than this, in bytes; pairs of bytes are always allowed. Default: no limit. */
+  maxTokenLength?: number | null | undefined;
+  /** Go on from this tokenizer: its tokens keep their ids, its merges come first, what is learned is appended. */
+  seedTokenizer?: Tokenizer | undefined;
+  /**
+   * A file of counts to begin with, as {@link TokenizerTrainOptions.saveCounts} wrote it: with no documents (`[]`) it
+   * gives another vocabulary of the same text, with more documents one of all. Its pattern must be `pattern`.
+   */
+  counts?: string | undefined;
+  /** A file to write the counts of all documents into. */
+  saveCounts?: string | undefined;
+  /**
+   * Bytes that training holds at most, the documents handed in apart; default: 2 GB. Counts past it go to disk; words
+   * that cannot be merged within it are OUT_OF_MEMORY_HOST. It never changes the result.
+   */
+  memoryLimit?: number | undefined;
+  /** Where counts past the limit go until the training ends; default: the system's directory for temporary files. */
+  spillDirectory?: string | undefined;
   /** Accepted for symmetry and without effect: documents are counted in file order, so nothing is random. */
   seed?: number | undefined;
   /** Aborting it ends the training with `ABORTED`. */
@@ -63,7 +83,10 @@ export class Tokenizer {
     return new Tokenizer(await native().tokenizerFromPath(path));
   }
 
-  /** Learns a tokenizer from text. Throws VOCAB_TOO_LARGE when the text supports fewer tokens, and ABORTED. */
+  /**
+   * Learns a tokenizer from text. Neither the order of the documents nor threads nor memory change the result. Throws
+   * VOCAB_TOO_LARGE when the text supports fewer tokens, ABORTED, OUT_OF_MEMORY_HOST and DISK_FULL.
+   */
   static async train(source: TextSource, options: TokenizerTrainOptions): Promise<Tokenizer> {
     return new Tokenizer(
       await (isCorpus(source) ? trainOnCorpus(source, options) : trainOnTexts(source, options)),
@@ -102,22 +125,31 @@ function isCorpus(source: TextSource): source is StreamingCorpus {
 }
 
 function resolved(options: TokenizerTrainOptions) {
-  const { vocabSize, pattern = 'gpt2', specialTokens = ['<|endoftext|>'] } = options;
-  return { vocabSize, pattern, specialTokens, target: Math.max(0, vocabSize - 256 - specialTokens.length) };
+  const { vocabSize, pattern = 'gpt2', specialTokens = ['<|endoftext|>'], seedTokenizer } = options;
+  const { minFrequency, maxTokenLength, memoryLimit, spillDirectory } = options;
+  const fixed = seedTokenizer?.vocabSize ?? 256 + specialTokens.length;
+  return {
+    vocabSize,
+    pattern,
+    specialTokens,
+    seed: seedTokenizer?.native,
+    limits: { minFrequency, maxTokenLength, memoryLimit, spillDirectory },
+    target: Math.max(0, vocabSize - fixed),
+  };
 }
 
 async function trainOnCorpus(
   corpus: StreamingCorpus,
   options: TokenizerTrainOptions,
 ): Promise<NativeTokenizer> {
-  const { vocabSize, pattern, specialTokens } = resolved(options);
+  const { target: _, ...training } = resolved(options);
   const limits = [options.maxSamples, corpus.maxSamples].filter((limit) => typeof limit === 'number');
   const { sources, release } = await corpus.open();
   try {
     return await trainTokenizer(native(), sources, {
-      vocabSize,
-      pattern,
-      specialTokens,
+      ...training,
+      counts: options.counts,
+      saveCounts: options.saveCounts,
       maxSamples: limits.length > 0 ? Math.min(...limits) : null,
       batchSize: corpus.batchSize,
       threads: availableParallelism(),
@@ -135,10 +167,8 @@ async function trainOnTexts(
   texts: AsyncIterable<Text> | Iterable<Text>,
   options: TokenizerTrainOptions,
 ): Promise<NativeTokenizer> {
-  const { vocabSize, pattern, specialTokens, target } = resolved(options);
-  const trainer = native().createTokenizerTrainer(
-    JSON.stringify({ vocab_size: vocabSize, pattern, special_tokens: specialTokens }),
-  );
+  const { target, ...training } = resolved(options);
+  const trainer = createTokenizerTrainer(native(), training);
   const began = performance.now();
   const report = () => {
     const counts = JSON.parse(trainer.progress()) as Omit<TokenizerProgress, 'target' | 'seconds'>;
@@ -148,14 +178,22 @@ async function trainOnTexts(
   const abort = () => trainer.abort();
   options.signal?.addEventListener('abort', abort, { once: true });
   try {
+    if (options.counts !== undefined) await trainer.loadCounts(options.counts);
     await countTexts(trainer, texts, options);
+    if (options.saveCounts !== undefined) await trainer.saveCounts(options.saveCounts);
     const tokenizer = await trainer.finish();
     report();
     return tokenizer;
+  } catch (cause) {
+    throw options.signal?.aborted === true ? stopped(options.signal.reason) : cause;
   } finally {
     clearInterval(timer);
     options.signal?.removeEventListener('abort', abort);
   }
+}
+
+function stopped(reason: unknown): Error {
+  return errorFor('ABORTED', 'stopped while the tokenizer was trained', 'call train again', reason);
 }
 
 async function countTexts(
@@ -166,9 +204,7 @@ async function countTexts(
   let batch: Text[] = [];
   let left = maxSamples ?? Number.POSITIVE_INFINITY;
   const flush = async () => {
-    if (signal?.aborted) {
-      throw errorFor('ABORTED', 'stopped while the tokenizer was trained', 'call train again', signal.reason);
-    }
+    if (signal?.aborted) throw stopped(signal.reason);
     await trainer.count(batch);
     batch = [];
     // A source that never waits must not keep timers and signals from running.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    BatchReader, FeedError, Gauge, HeldOutEnd, Input, OnExhausted, SourceState, StreamState,
+    BatchReader, FeedError, Gauge, HeldOutEnd, Input, OnExhausted, Place, SourceState, StreamState,
     documents::{self, Documents},
     encode::{dispatch, start_workers},
     link::Inbox,
@@ -47,6 +47,9 @@ pub struct SourceOptions {
     pub on_exhausted: OnExhausted,
     /// Where its held-out part ends.
     pub held_out: Option<HeldOutEnd>,
+    /// In file order: the last row that was read before; reading goes on behind it.
+    #[serde(default)]
+    pub after: Option<Place>,
     /// What makes it this source and no other: compared when a stream goes on.
     #[serde(default)]
     pub identity: Map<String, Value>,
@@ -273,6 +276,7 @@ impl Feed {
                 },
                 epochs: options.epochs.filter(|_| !repeats),
                 held_out: source.held_out,
+                after: source.after.filter(|_| !shuffled),
                 row_groups: source.row_groups,
             },
             from,

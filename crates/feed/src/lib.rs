@@ -62,6 +62,6 @@ pub use {
     lines::LineLink,
     link::{Link, Message},
     mix::OnExhausted,
-    reader::HeldOutEnd,
+    reader::{HeldOutEnd, Place},
     state::{HASH_START, SourceState, StreamState},
 };

@@ -34,6 +34,18 @@ pub struct HeldOutEnd {
     pub documents: u64,
 }
 
+/// A row that was read before, in file order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// Index in the sorted list of files.
+    pub file: u32,
+    /// Row group, or turn.
+    pub group: u32,
+    /// Row within it.
+    pub row: u64,
+}
+
 /// Where a window begins: enough to read it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Begin {
@@ -76,6 +88,8 @@ pub(crate) struct ReaderOptions {
     pub(crate) window_documents: usize,
     pub(crate) epochs: Option<u64>,
     pub(crate) held_out: Option<HeldOutEnd>,
+    /// Rows up to here were read before; file order only.
+    pub(crate) after: Option<Place>,
     /// Files are read by row group.
     pub(crate) row_groups: bool,
 }
@@ -162,8 +176,11 @@ impl Reader {
         out: Sender<Windows>,
     ) -> Self {
         let plan = || Plan::new(files.clone(), options.seed);
-        let epoch_is_whole = from.is_none();
-        let begin = from.unwrap_or_else(|| Begin::new(0, plan().start(1)));
+        let epoch_is_whole = from.is_none() && options.after.is_none();
+        let begin = from.unwrap_or_else(|| match options.after {
+            Some(place) => Begin::new(0, plan().at(place, options.row_groups)),
+            None => Begin::new(0, plan().start(1)),
+        });
         link.open(&inbox, begin.anchor.clone());
         let cursor = |position: &Position| Cursor { plan: plan(), position: position.clone(), requested: 0 };
         Self {
@@ -354,7 +371,8 @@ impl Reader {
                 self.taken.advance();
             }
             let (text, row) = (rows.text.document(index), rows.row + index as u64);
-            if text.is_empty() || self.is_held_out((rows.file, rows.group, row)) {
+            let place = Place { file: rows.file, group: rows.group, row };
+            if text.is_empty() || self.is_left_out(place) {
                 continue;
             }
             self.add(Document::new(text, rows.file, rows.group, row, self.inbox.gauge().clone()))?;
@@ -382,8 +400,13 @@ impl Reader {
         }
     }
 
-    fn is_held_out(&self, place: (u32, u32, u64)) -> bool {
-        self.options.held_out.is_some_and(|end| place <= (end.file, end.group, end.row))
+    /// Held out, or read before.
+    fn is_left_out(&self, place: Place) -> bool {
+        let held_out =
+            self.options.held_out.map(|HeldOutEnd { file, group, row, .. }| Place { file, group, row });
+        // Only an epoch's own rows were read before in it.
+        let before = self.options.after.filter(|_| self.taken.position.epoch == 1);
+        held_out.max(before).is_some_and(|last| place <= last)
     }
 
     fn add(&mut self, document: Document) -> Result<(), End> {

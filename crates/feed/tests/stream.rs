@@ -3,7 +3,8 @@
 mod support;
 
 use candlewick_feed::{
-    BatchShape, Feed, FeedOptions, HeldOutEnd, IGNORED, OnExhausted, OrderKind, StreamState,
+    BatchShape, Feed, FeedOptions, HeldOutEnd, IGNORED, OnExhausted, OrderKind, Place, SourceOptions,
+    StreamState,
 };
 use support::*;
 
@@ -211,6 +212,34 @@ fn a_feed_of_documents_gives_file_order() {
         drop(documents);
         drop(feed);
         assert!(all == dataset.in_file_order(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_feed_of_documents_goes_on_behind_any_row() {
+    for seed in SEEDS {
+        let mut random = Random(seed ^ 0x51);
+        let dataset = Dataset::random(&mut random, seed % 2 == 0);
+        let expected = dataset.in_file_order();
+        if expected.is_empty() {
+            continue;
+        }
+        for at in [0, random.below(expected.len()), random.below(expected.len()), expected.len() - 1] {
+            let (file, group, row) = expected[at].0;
+            let source = SourceOptions { after: Some(Place { file, group, row }), ..source(&dataset) };
+            let options =
+                FeedOptions { order: OrderKind::File, batches: None, ..options(vec![source], 1, 1, 1) };
+            let streamer = Streamer::start(&dataset, 13);
+            let (feed, mut documents) =
+                Feed::documents(&options, std::slice::from_ref(&streamer.link)).unwrap();
+            let mut rest = Vec::new();
+            while let Some(document) = documents.next_document().unwrap() {
+                rest.push((document.place(), String::from_utf8(document.bytes().to_vec()).unwrap()));
+            }
+            drop(documents);
+            drop(feed);
+            assert!(rest == expected[at + 1..], "seed {seed}, after {:?}", expected[at].0);
+        }
     }
 }
 

@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let start = Instant::now();
     let mut trainer = BpeTrainer::new(TrainOptions { vocab_size, pattern, ..TrainOptions::default() })?;
-    trainer.count(&documents);
+    trainer.count(&documents)?;
     let counted = start.elapsed().as_secs_f64();
     let tokenizer = trainer.finish(&|_| true)?;
     let trained = start.elapsed().as_secs_f64();

@@ -7,8 +7,8 @@ use std::path::Path;
 /// A failure a user can meet, with the project's stable code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenizerError {
-    /// Stable code: `TOKENIZER_INVALID`, `VOCAB_TOO_LARGE`, `CONFIG_INVALID`, `ABORTED`, `NOT_WRITABLE` or
-    /// `DISK_FULL`.
+    /// Stable code: `TOKENIZER_INVALID`, `TOKENIZER_MISMATCH`, `VOCAB_TOO_LARGE`, `CONFIG_INVALID`, `ABORTED`,
+    /// `NOT_WRITABLE`, `DISK_FULL`, `OUT_OF_MEMORY_HOST`, `CHECKPOINT_CORRUPT` or `RESUME_MISMATCH`.
     pub code: &'static str,
     /// What happened.
     pub message: String,

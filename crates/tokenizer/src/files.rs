@@ -95,7 +95,7 @@ pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, Tokenize
     })
 }
 
-fn write_file(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), TokenizerError> {
+pub(crate) fn write_file(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), TokenizerError> {
     let path = dir.join(name);
     let part = dir.join(format!("{name}.part"));
     let written = File::create(&part)

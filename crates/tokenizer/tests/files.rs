@@ -11,7 +11,7 @@ const TEXT: &str =
 fn trained(pattern: Pattern) -> Tokenizer {
     let mut trainer =
         BpeTrainer::new(TrainOptions { vocab_size: 280, pattern, ..TrainOptions::default() }).unwrap();
-    trainer.count(&[TEXT, "", TEXT]);
+    trainer.count(&[TEXT, "", TEXT]).unwrap();
     assert_eq!((trainer.documents(), trainer.bytes()), (2, 2 * TEXT.len() as u64));
     trainer.finish(&|_| true).unwrap()
 }

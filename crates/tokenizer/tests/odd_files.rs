@@ -24,7 +24,7 @@ const TEXTS: &[&str] = &[
 
 fn byte_level() -> Value {
     let mut trainer = BpeTrainer::new(TrainOptions { vocab_size: 400, ..TrainOptions::default() }).unwrap();
-    trainer.count(&[VARIED]);
+    trainer.count(&[VARIED]).unwrap();
     let dir = tempfile::tempdir().unwrap();
     trainer.finish(&|_| true).unwrap().save(dir.path()).unwrap();
     serde_json::from_slice(&std::fs::read(dir.path().join("tokenizer.json")).unwrap()).unwrap()

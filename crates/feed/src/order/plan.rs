@@ -3,6 +3,7 @@ use std::{collections::HashMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::{Key, OPEN_FILES, SEGMENT, TURN_ROWS, permutation};
+use crate::Place;
 
 /// Where a reader stands between two rows. A few hundred bytes, part of every checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +87,17 @@ impl Plan {
     pub fn start(&self, epoch: u64) -> Position {
         let places = if self.seed.is_some() { OPEN_FILES } else { 1 };
         Position { epoch, slots: vec![None; places], turn: 0, opened: 0 }
+    }
+
+    /// In file order: at the first epoch's row `place`, of a file with row groups or without.
+    pub(crate) fn at(&self, Place { file, group, row }: Place, row_groups: bool) -> Position {
+        let (segment, group) = if row_groups { (group / SEGMENT, group % SEGMENT) } else { (0, group) };
+        Position {
+            epoch: 1,
+            slots: vec![Some(Slot { file, segment, group, row })],
+            turn: 0,
+            opened: file + 1,
+        }
     }
 
     /// Learns the shape of a file.

@@ -275,7 +275,7 @@ impl Drop for Streamer {
 pub fn bytes_tokenizer() -> Tokenizer {
     let options = TrainOptions { vocab_size: 257, pattern: Pattern::Gpt2, ..TrainOptions::default() };
     let mut trainer = BpeTrainer::new(options).unwrap();
-    trainer.count(&["a few words of text"]);
+    trainer.count(&["a few words of text"]).unwrap();
     trainer.finish(&|_| true).unwrap()
 }
 
@@ -286,6 +286,7 @@ pub fn source(dataset: &Dataset) -> SourceOptions {
         weight: 1.0,
         on_exhausted: OnExhausted::Stop,
         held_out: None,
+        after: None,
         identity: serde_json::Map::new(),
     }
 }

@@ -1,28 +1,7 @@
-//! What one merge does to the counts of other pairs, and the queue of pairs to merge.
-
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+//! What one merge does to the counts of other pairs.
 
 use super::pairs::{PairCounts, pair_key};
-
-/// Count, then the smaller pair; the words that an entry stands for are in `Queue::words`.
-pub(super) type Entry = (i64, Reverse<u64>, usize);
-
-/// The pairs to merge, most frequent first.
-#[derive(Default)]
-pub(super) struct Queue {
-    pub(super) heap: BinaryHeap<Entry>,
-    pub(super) words: Vec<Vec<u32>>,
-}
-
-impl Queue {
-    pub(super) fn push(&mut self, count: i64, pair: u64, words: Vec<u32>) {
-        if count > 0 {
-            self.heap.push((count, Reverse(pair), self.words.len()));
-            self.words.push(words);
-        }
-    }
-}
+use super::queue::Queue;
 
 /// What one merge changes: every pair it touches is a neighbour with `a`, `b` or the new token, so the changes
 /// are kept by neighbour.
@@ -30,81 +9,145 @@ impl Queue {
 pub(super) struct Changes {
     pub(super) before: Side,
     pub(super) after: Side,
+    updates: Vec<(u64, i64)>,
 }
 
 #[derive(Default)]
 pub(super) struct Side {
     neighbours: Vec<Neighbour>,
     touched: Vec<u32>,
+    /// Neighbours and the words that they were met in, each once.
+    met: Vec<(u32, u32)>,
 }
 
-#[derive(Default, Clone)]
+#[derive(Default, Clone, Copy)]
 struct Neighbour {
-    seen: bool,
-    taken: i64,
-    given: i64,
-    words: Vec<u32>,
+    /// How often the old pair ended and the new one was formed.
+    sum: i64,
+    /// In how many words.
+    words: u32,
+    /// The last of these; later the list for them.
+    last: u32,
 }
 
 impl Side {
-    fn touch(&mut self, symbol: u32) -> &mut Neighbour {
+    #[inline(always)]
+    pub(super) fn note(&mut self, symbol: u32, count: i64, word: u32) {
         let neighbour = &mut self.neighbours[symbol as usize];
-        if !neighbour.seen {
-            neighbour.seen = true;
+        if neighbour.words == 0 {
             self.touched.push(symbol);
+        } else if neighbour.last == word {
+            neighbour.sum += count;
+            return;
         }
-        neighbour
+        *neighbour = Neighbour { sum: neighbour.sum + count, words: neighbour.words + 1, last: word };
+        self.met.push((symbol, word));
     }
 
-    pub(super) fn take(&mut self, symbol: u32, count: i64) {
-        self.touch(symbol).taken += count;
+    /// Takes over what `later` has noted of later words.
+    fn absorb(&mut self, later: &mut Side) {
+        for symbol in later.touched.drain(..) {
+            let Neighbour { sum, words, last } = std::mem::take(&mut later.neighbours[symbol as usize]);
+            let neighbour = &mut self.neighbours[symbol as usize];
+            if neighbour.words == 0 {
+                self.touched.push(symbol);
+            }
+            *neighbour = Neighbour { sum: neighbour.sum + sum, words: neighbour.words + words, last };
+        }
+        self.met.append(&mut later.met);
     }
 
-    pub(super) fn give(&mut self, symbol: u32, count: i64, word: u32) {
-        let neighbour = self.touch(symbol);
-        neighbour.given += count;
-        if neighbour.words.last() != Some(&word) {
-            neighbour.words.push(word);
+    /// The words of each neighbour, in the order of `touched`; empty for those met in one word.
+    fn lists(&mut self) -> Vec<Vec<u32>> {
+        let mut lists = Vec::with_capacity(self.touched.len());
+        for (at, &symbol) in (0..).zip(&self.touched) {
+            let neighbour = &mut self.neighbours[symbol as usize];
+            if neighbour.words > 1 {
+                lists.push(Vec::with_capacity(neighbour.words as usize));
+                neighbour.last = at;
+            } else {
+                lists.push(Vec::new());
+            }
         }
+        for (symbol, word) in self.met.drain(..) {
+            let neighbour = self.neighbours[symbol as usize];
+            if neighbour.words > 1 {
+                lists[neighbour.last as usize].push(word);
+            }
+        }
+        lists
     }
 }
 
 impl Changes {
     pub(super) fn reserve(&mut self, tokens: usize) {
-        self.before.neighbours.resize(tokens, Neighbour::default());
-        self.after.neighbours.resize(tokens, Neighbour::default());
+        if self.before.neighbours.len() < tokens {
+            // Doubling: this is called for every token.
+            let room = tokens.next_power_of_two();
+            self.before.neighbours.resize(room, Neighbour::default());
+            self.after.neighbours.resize(room, Neighbour::default());
+        }
     }
 
-    /// Changes the counts, then queues each pair that was formed.
-    pub(super) fn apply(&mut self, a: u32, b: u32, id: u32, counts: &mut PairCounts, queue: &mut Queue) {
-        let mut formed: Vec<(u64, Vec<u32>)> = Vec::new();
-        let mut twice: Option<usize> = None;
-        for symbol in self.before.touched.drain(..) {
-            let change = std::mem::take(&mut self.before.neighbours[symbol as usize]);
-            counts.add(pair_key(symbol, a), -change.taken);
-            counts.add(pair_key(symbol, id), change.given);
-            if symbol == id {
-                twice = Some(formed.len());
+    /// Takes over what `later` has noted of later words.
+    pub(super) fn absorb(&mut self, later: &mut Changes) {
+        self.before.absorb(&mut later.before);
+        self.after.absorb(&mut later.after);
+    }
+
+    /// Changes the counts, then queues each pair that was formed and `fits`.
+    pub(super) fn apply(
+        &mut self,
+        a: u32,
+        b: u32,
+        id: u32,
+        fits: impl Fn(u32) -> bool,
+        counts: &mut PairCounts,
+        queue: &mut Queue,
+    ) {
+        self.updates.clear();
+        for &symbol in &self.before.touched {
+            let sum = self.before.neighbours[symbol as usize].sum;
+            self.updates.push((pair_key(symbol, a), -sum));
+            if fits(symbol) {
+                self.updates.push((pair_key(symbol, id), sum));
             }
-            formed.push((pair_key(symbol, id), change.words));
         }
-        for symbol in self.after.touched.drain(..) {
-            let change = std::mem::take(&mut self.after.neighbours[symbol as usize]);
-            counts.add(pair_key(b, symbol), -change.taken);
-            counts.add(pair_key(id, symbol), change.given);
-            match twice {
-                // The pair (id, id) may be formed from both sides.
-                Some(at) if symbol == id => {
-                    let words = &mut formed[at].1;
-                    words.extend(change.words);
-                    words.sort_unstable();
-                    words.dedup();
+        for &symbol in &self.after.touched {
+            let sum = self.after.neighbours[symbol as usize].sum;
+            self.updates.push((pair_key(b, symbol), -sum));
+            if fits(symbol) {
+                self.updates.push((pair_key(id, symbol), sum));
+            }
+        }
+        counts.add(&self.updates);
+
+        // The pair (id, id) may be formed from both sides.
+        let both =
+            self.before.neighbours[id as usize].words > 0 && self.after.neighbours[id as usize].words > 0;
+        let mut twice = Vec::new();
+        for (side, after) in [(&mut self.before, false), (&mut self.after, true)] {
+            for (symbol, words) in side.lists().into_iter().enumerate() {
+                let symbol = side.touched[symbol];
+                let neighbour = std::mem::take(&mut side.neighbours[symbol as usize]);
+                if !fits(symbol) {
+                    continue;
                 }
-                _ => formed.push((pair_key(id, symbol), change.words)),
+                let pair = if after { pair_key(id, symbol) } else { pair_key(symbol, id) };
+                if both && symbol == id {
+                    twice.extend(if neighbour.words > 1 { words } else { vec![neighbour.last] });
+                    if after {
+                        twice.sort_unstable();
+                        twice.dedup();
+                        queue.push(counts.get(pair), pair, std::mem::take(&mut twice).into());
+                    }
+                } else if neighbour.words > 1 {
+                    queue.push(counts.get(pair), pair, words.into());
+                } else {
+                    queue.push_one(counts.get(pair), pair, neighbour.last);
+                }
             }
-        }
-        for (pair, words) in formed {
-            queue.push(counts.get(pair), pair, words);
+            side.touched.clear();
         }
     }
 }

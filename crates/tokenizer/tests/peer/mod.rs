@@ -33,6 +33,7 @@ pub(crate) fn train(documents: &[String], options: &TrainOptions) -> String {
     let mut trainer: TrainerWrapper = BpeTrainer::builder()
         .vocab_size(options.vocab_size)
         .min_frequency(options.min_frequency)
+        .max_token_length(options.max_token_length)
         .special_tokens(special)
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .show_progress(false)

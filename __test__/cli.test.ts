@@ -87,7 +87,12 @@ describe('usage errors exit with 2 and say what would be right', () => {
     ['train-tokenizer-streaming', ['--output', 'x'], /--dataset is missing/, /sample/],
     ['train-tokenizer-streaming', ['--dataset', 'sample'], /--output is missing/, /--output DIR/],
     ['train-tokenizer-streaming', ['--pattern', 'gpt3'], /Allowed choices are gpt2/, /--help/],
-    ['candlewick', [], /a verb is missing/, /train, train-tokenizer, generate, tokenizer, data, setup/],
+    [
+      'candlewick',
+      [],
+      /a verb is missing/,
+      /train, train-tokenizer, generate, runs, tokenizer, data, setup, doctor/,
+    ],
     ['candlewick', ['trian'], /unknown command 'trian'/, /did you mean train/],
     [
       'candlewick',
@@ -160,7 +165,16 @@ describe('help', () => {
   it('lists the verbs that there are and no others', async () => {
     const { stdout } = await run('candlewick', '--help');
     const verbs = [...stdout.matchAll(/^ {2}([a-z][\w-]*)/gm)].map(([, verb]) => verb);
-    expect(verbs).toEqual(['train', 'train-tokenizer', 'generate', 'tokenizer', 'data', 'setup']);
+    expect(verbs).toEqual([
+      'train',
+      'train-tokenizer',
+      'generate',
+      'runs',
+      'tokenizer',
+      'data',
+      'setup',
+      'doctor',
+    ]);
   });
 
   it('tells the version', async () => {

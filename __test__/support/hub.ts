@@ -40,6 +40,8 @@ export class LocalHub implements AsyncDisposable {
   script: FaultScript | null = null;
   /** Entries of a page of a listing. */
   pageSize = defaultPage;
+  /** Names of users by their tokens. */
+  readonly users = new Map<string, string>();
   readonly #server: Server;
   readonly #repositories: Map<string, Served>;
   readonly #seen = new Map<string, number>();
@@ -104,6 +106,7 @@ export class LocalHub implements AsyncDisposable {
       return;
     }
     if (fault?.status) return reply(response, fault.status, null, fault);
+    if (path === '/api/whoami-v2') return this.#sendUser(request, response);
     const stored = storagePath.exec(path);
     if (stored) return this.#sendStored(request, response, Number(stored[1]), fault);
     const repository = this.#repositories.get(api?.[1] ?? content?.[1] ?? '');
@@ -131,6 +134,12 @@ export class LocalHub implements AsyncDisposable {
     const noted: HubRequest = { method, path, file, range, authorization, before };
     this.requests.push(noted);
     return this.script?.(noted) ?? null;
+  }
+
+  #sendUser(request: IncomingMessage, response: ServerResponse): void {
+    const name = this.users.get((request.headers.authorization ?? '').replace(/^Bearer /, ''));
+    if (name === undefined) reply(response, 401, { error: 'Invalid username or password.' }, null);
+    else reply(response, 200, { type: 'user', name }, null);
   }
 
   #sendTree(

@@ -2,8 +2,10 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { errorFor } from '../errors.js';
 import { dataCommand } from './data.js';
+import { doctorCommand } from './doctor.js';
 import { generateCommand } from './generate.js';
 import { report, usageError } from './output.js';
+import { runsCommand } from './runs.js';
 import { setupCommand } from './setup.js';
 import { tokenizerCommand } from './tokenizer.js';
 import { trainTokenizerCommand } from './train-tokenizer.js';
@@ -46,9 +48,11 @@ function programOf(name: ProgramName): Command {
             .addCommand(trainCommand('train', 'candlewick train'))
             .addCommand(trainTokenizerCommand('train-tokenizer', 'candlewick train-tokenizer'))
             .addCommand(generateCommand())
+            .addCommand(runsCommand())
             .addCommand(tokenizerCommand())
             .addCommand(dataCommand())
             .addCommand(setupCommand())
+            .addCommand(doctorCommand())
             .helpCommand(false);
   program.version(version(), '--version', 'print the version');
   prepare(program);

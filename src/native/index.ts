@@ -15,7 +15,10 @@ import type {
   NativeTokenizerTrainer,
   NativeTrainer,
 } from './binding.js';
+import { explainLoadFailure } from './load-failure.js';
 import { platformTriple } from './platform.js';
+
+export { platformTriple } from './platform.js';
 
 /** What the compiled binding exports, as napi names it. */
 interface Compiled {
@@ -50,17 +53,14 @@ function load(): Compiled {
   try {
     return require(file ?? `./candlewick.${triple}.node`) as Compiled;
   } catch (cause) {
-    const missing = file === undefined;
-    throw errorFor(
-      'NATIVE_NOT_FOUND',
-      missing
-        ? `this installation has no native binary for ${triple}`
-        : `the native binary for ${triple} does not load: ${(cause as Error).message}`,
-      missing
-        ? 'in a checkout: npm run build; otherwise reinstall candlewick on this platform (supported: linux-x64-gnu)'
-        : 'reinstall candlewick on this machine; in a checkout: npm run build',
-      cause,
-    );
+    const { message, hint } =
+      file === undefined
+        ? {
+            message: `this installation has no native binary for ${triple}`,
+            hint: 'in a checkout: npm run build; otherwise reinstall candlewick on this platform (supported: linux-x64-gnu)',
+          }
+        : explainLoadFailure(cause instanceof Error ? cause.message : String(cause));
+    throw errorFor('NATIVE_NOT_FOUND', message, hint, cause);
   }
 }
 

@@ -5,7 +5,7 @@ export type { DoneEvent, SetupEvent, TrainerEvent } from './events.js';
 export { limitsInWords } from './limits.js';
 export { defaultParts, openCorpus } from './parts.js';
 export type { EvalRow, SourceShare, StepRow } from './metrics.js';
-export { Lock } from './lock.js';
+export { isHeld, Lock } from './lock.js';
 export { duration, Progress, short } from './progress.js';
 export { StopSignals } from './signals.js';
 export type { OpenSource, SourceConfig, SourceReady, TrainableCorpus } from './source.js';

@@ -122,3 +122,9 @@ function startOf(pid: number): string | null {
     return null;
   }
 }
+
+/** Whether a process that lives holds the lock at `path`. Nothing is taken and nothing set aside. */
+export async function isHeld(path: string): Promise<boolean> {
+  const holder = parseHolder(await readFile(path, 'utf8').catch(() => ''));
+  return holder !== null && (await isAlive(holder, path));
+}

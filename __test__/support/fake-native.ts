@@ -307,7 +307,7 @@ class FakeTokenizer implements NativeTokenizer {
     return new Uint32Array();
   }
 
-  async encodeBatch(): Promise<Uint32Array[]> {
+  async encodeBatch(): Promise<{ ids: Uint32Array; ends: Uint32Array }[]> {
     return [];
   }
 

@@ -162,7 +162,11 @@ export interface NativeHeldOut {
 
 export interface NativeTokenizer {
   encode(text: string | Uint8Array): Uint32Array;
-  encodeBatch(texts: (string | Uint8Array)[], threads: number): Promise<Uint32Array[]>;
+  /** The ids of texts that follow each other in one list, and where those of each end. */
+  encodeBatch(
+    texts: (string | Uint8Array)[],
+    threads: number,
+  ): Promise<{ ids: Uint32Array; ends: Uint32Array }[]>;
   decode(ids: Uint32Array, skipSpecial: boolean): string;
   vocabSize(): number;
   /** Id and spelling of end-of-text; throws TOKENIZER_INVALID where there is none. */

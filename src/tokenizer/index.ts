@@ -103,9 +103,25 @@ export class Tokenizer {
     return this.native.encode(text);
   }
 
-  /** Ids of many texts, in their order, on `threads` threads (default: all processors). */
-  encodeBatch(texts: readonly Text[], options: { threads?: number } = {}): Promise<Uint32Array[]> {
-    return this.native.encodeBatch([...texts], options.threads ?? availableParallelism());
+  /**
+   * Ids of many texts, in their order, on `threads` threads (default: all processors). Each thread remembers up to
+   * 64 MiB of words from call to call.
+   *
+   * Bytes are read where they are: until the promise settles, do not transfer their buffers to another thread, and what is
+   * written to them may or may not be seen. The arrays are views of a few large buffers, each of which lives as long
+   * as one of its views; `slice()` makes a copy of its own.
+   */
+  async encodeBatch(texts: readonly Text[], options: { threads?: number } = {}): Promise<Uint32Array[]> {
+    const lists = await this.native.encodeBatch(texts.map(fixed), options.threads ?? availableParallelism());
+    const arrays: Uint32Array[] = [];
+    for (const { ids, ends } of lists) {
+      let start = 0;
+      for (const end of ends) {
+        arrays.push(ids.subarray(start, end));
+        start = end;
+      }
+    }
+    return arrays;
   }
 
   /** Text of ids. What is not valid UTF-8 becomes U+FFFD. */
@@ -118,6 +134,14 @@ export class Tokenizer {
   async save(directory: string): Promise<void> {
     await saveTokenizer(this.native, directory);
   }
+}
+
+/** The text itself, or a copy of bytes whose memory may change its size or belongs to several threads. */
+function fixed(text: Text): Text {
+  if (typeof text === 'string') return text;
+  const { buffer } = text;
+  const moves = !(buffer instanceof ArrayBuffer) || ('resizable' in buffer && buffer.resizable === true);
+  return moves ? text.slice() : text;
 }
 
 function isCorpus(source: TextSource): source is StreamingCorpus {

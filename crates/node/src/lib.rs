@@ -17,6 +17,7 @@ mod memory;
 mod model;
 mod pipe;
 mod promise;
+mod texts;
 mod tokenizer;
 mod tokenizer_trainer;
 mod trainer;

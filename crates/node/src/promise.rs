@@ -31,6 +31,12 @@ impl<T: ToNapiValue + 'static> Promise<T> {
         }
     }
 
+    /// Settles with what `make` gives, or with its error, on JavaScript's thread: there alone it may let go of what
+    /// is JavaScript's.
+    pub(crate) fn settle_there(self, make: impl FnOnce(&Env) -> Result<T, Failure> + Send + 'static) {
+        self.0.resolve(Box::new(move |env| make(&env).map_err(Into::into)));
+    }
+
     /// Settles with an error.
     pub(crate) fn reject(self, failure: Failure) {
         self.0.reject(failure.into());

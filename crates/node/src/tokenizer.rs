@@ -1,13 +1,13 @@
-use std::path::Path;
+use std::{mem::ManuallyDrop, path::Path};
 
-use candlewick_tokenizer::Tokenizer;
+use candlewick_tokenizer::{Encoded, Tokenizer, recycle};
 use napi::{
     Env,
-    bindgen_prelude::{Either, Object, Uint8Array, Uint32Array},
+    bindgen_prelude::{Array, Either, Object, Uint8Array, Uint32Array},
 };
 use napi_derive::napi;
 
-use crate::{failure::Failure, promise::Promise};
+use crate::{failure::Failure, promise::Promise, texts::Texts};
 
 /// Text from JavaScript: a string, or UTF-8 bytes. Bytes that are not UTF-8 become U+FFFD.
 pub(crate) type Text = Either<String, Uint8Array>;
@@ -25,6 +25,15 @@ pub struct NativeEndOfText {
     pub id: u32,
     /// Its spelling.
     pub token: String,
+}
+
+/// The ids of texts that follow each other.
+#[napi(object)]
+pub struct NativeEncoded {
+    /// The ids of all of them.
+    pub ids: Uint32Array,
+    /// Of each text, where its ids end.
+    pub ends: Uint32Array,
 }
 
 /// Loads a directory with a `tokenizer.json`, or such a file.
@@ -52,16 +61,23 @@ impl NativeTokenizer {
         Ok(ids.into())
     }
 
-    /// Ids of many texts, on as many threads as asked for (0: all).
-    #[napi(ts_return_type = "Promise<Uint32Array[]>")]
-    pub fn encode_batch<'e>(&self, env: &'e Env, texts: Vec<Text>, threads: u32) -> napi::Result<Object<'e>> {
-        let (promise, object) = Promise::<Vec<Uint32Array>>::new(env)?;
-        let (texts, tokenizer) = (owned(texts), self.tokenizer.clone());
+    /// Ids of many texts, on as many threads as asked for (0: all), in lists of the ids of some that follow each
+    /// other. `texts` is an array of its own, and of its bytes none is transferred or resized meanwhile.
+    #[napi(
+        ts_args_type = "texts: (string | Uint8Array)[], threads: number",
+        ts_return_type = "Promise<NativeEncoded[]>"
+    )]
+    pub fn encode_batch<'e>(&self, env: &'e Env, texts: Array, threads: u32) -> napi::Result<Object<'e>> {
+        let (promise, object) = Promise::<Vec<NativeEncoded>>::new(env)?;
+        let (texts, tokenizer) = (Texts::of(env, texts)?, self.tokenizer.clone());
         in_background("encode", move || {
-            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            let ids = tokenizer.encode_batch(&texts, threads as usize);
-            promise.settle_with(ids.map_err(Failure::from), |ids| {
-                ids.into_iter().map(Uint32Array::from).collect()
+            let encoded = tokenizer.encode_batch(texts.entries(), threads as usize);
+            promise.settle_there(move |env| {
+                texts.release(env).map_err(|error| Failure::internal(&error.reason))?;
+                let lists = encoded.map_err(Failure::from)?.into_iter();
+                Ok(lists
+                    .map(|Encoded { ids, ends }| NativeEncoded { ids: lent(ids), ends: ends.into() })
+                    .collect())
             });
         });
         Ok(object)
@@ -118,6 +134,22 @@ pub(crate) fn owned(texts: Vec<Text>) -> Vec<String> {
         Either::B(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
     };
     texts.into_iter().map(own).collect()
+}
+
+/// Ids as JavaScript has them; the memory comes back when it needs them no longer.
+fn lent(ids: Vec<u32>) -> Uint32Array {
+    if ids.is_empty() {
+        return ids.into();
+    }
+    let mut ids = ManuallyDrop::new(ids);
+    let (start, length, capacity) = (ids.as_mut_ptr(), ids.len(), ids.capacity());
+    // SAFETY: start, length and capacity are those of a list that nobody drops, and the callback, called once, when
+    // the memory is no longer used, makes it a list again.
+    unsafe {
+        Uint32Array::with_external_data(start, length, move |start, _| {
+            recycle(Vec::from_raw_parts(start, 0, capacity));
+        })
+    }
 }
 
 pub(crate) fn in_background(name: &str, job: impl FnOnce() + Send + 'static) {

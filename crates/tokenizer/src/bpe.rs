@@ -6,18 +6,27 @@ use std::collections::{BinaryHeap, HashMap};
 use crate::word::BuildFoldHasher;
 
 /// Words up to this many bytes search for the lowest rank anew each time; longer ones keep their pairs in order.
-const SHORT: usize = 48;
+const SHORT: usize = 32;
 /// Words up to this many bytes keep them in a heap, which stays in the processor's cache.
 const MEDIUM: usize = 1 << 14;
+/// Bytes of the parts that longer words are merged in, and tokens that two parts may share.
+const WINDOW: usize = 1 << 13;
+const SHARED: usize = 64;
 /// No pair, no neighbour.
 const NONE: u32 = u32::MAX;
-/// What [`PairTable::get`] gives for a pair that does not merge; larger than any merge.
-const NO_MERGE: u64 = u64::MAX;
+/// The rank of a pair that does not merge; larger than any other.
+const NO_MERGE: u32 = u32::MAX;
 
 /// The merges of a byte-level vocabulary.
 pub(crate) struct Bpe {
     byte_ids: [u32; 256],
+    /// Rank of the merge of each two bytes, the left one in the upper half.
+    byte_pairs: Box<[u32]>,
     pairs: PairTable,
+    /// The id that the merge of each rank makes.
+    made: Vec<u32>,
+    /// Bytes of each token that bytes or merges make.
+    lengths: Vec<u32>,
     /// Every merge's parts are made by earlier merges only, so merging never uncovers a pair of lower rank.
     ordered: bool,
     /// With `ignore_merges`, a word that is a token is that token.
@@ -29,12 +38,14 @@ pub(crate) struct Bpe {
 pub(crate) struct Workspace {
     /// The ids of the last word.
     pub(crate) ids: Vec<u32>,
-    pairs: Vec<u64>,
     chain: Chain,
     heap: BinaryHeap<Reverse<(u32, u32)>>,
 }
 
 impl Bpe {
+    /// Ids and merges are fewer than this.
+    pub(crate) const LIMIT: usize = (1 << BITS) - 1;
+
     /// `merges` by rank as (left id, right id, merged id); of a pair named twice the later rank counts.
     pub(crate) fn new(
         byte_ids: [u32; 256],
@@ -44,7 +55,7 @@ impl Bpe {
         let mut last_made: HashMap<u32, usize, BuildFoldHasher> = HashMap::default();
         let mut pairs = PairTable::with_room(merges.len());
         for (rank, &(left, right, id)) in merges.iter().enumerate() {
-            pairs.set(left, right, (rank as u64) << 32 | u64::from(id));
+            pairs.set(left, right, rank as u32);
             last_made.insert(id, rank);
         }
         let made_before = |part: u32, rank: usize| last_made.get(&part).is_none_or(|&made| made < rank);
@@ -52,7 +63,22 @@ impl Bpe {
             .iter()
             .enumerate()
             .all(|(rank, &(left, right, _))| made_before(left, rank) && made_before(right, rank));
-        Self { byte_ids, pairs, ordered, whole }
+        let byte_pairs =
+            (0..1usize << 16).map(|bytes| pairs.get(byte_ids[bytes >> 8], byte_ids[bytes & 0xFF]));
+        let byte_pairs = byte_pairs.collect();
+        let made: Vec<u32> = merges.iter().map(|&(_, _, id)| id).collect();
+        let ids = byte_ids.iter().chain(&made);
+        let mut lengths = vec![1u32; ids.max().map_or(0, |&id| id as usize + 1)];
+        for &(left, right, id) in merges {
+            let of = |id: u32| lengths.get(id as usize).copied().unwrap_or(1);
+            lengths[id as usize] = of(left).saturating_add(of(right));
+        }
+        Self { byte_ids, byte_pairs, pairs, made, lengths, ordered, whole }
+    }
+
+    /// Whether a word that is a token may be another token than its merges make.
+    pub(crate) fn ignores_merges(&self) -> bool {
+        self.whole.is_some()
     }
 
     /// Leaves the ids of `word` in `work.ids`.
@@ -62,40 +88,206 @@ impl Bpe {
             work.ids.push(id);
             return;
         }
-        work.ids.extend(word.iter().map(|&byte| self.byte_ids[usize::from(byte)]));
-        if word.len() <= SHORT {
-            self.merge_short(work);
-        } else if word.len() > MEDIUM && self.ordered {
-            self.merge_by_rank(work);
+        if word.len() <= 16 {
+            self.merge_short::<16>(word, work);
+        } else if word.len() <= SHORT {
+            self.merge_short::<SHORT>(word, work);
         } else {
-            self.merge_by_heap(work);
+            let bytes = |word: &[u8], ids: &mut Vec<u32>| {
+                ids.clear();
+                ids.extend(word.iter().map(|&byte| self.byte_ids[usize::from(byte)]));
+            };
+            if word.len() <= MEDIUM || !self.ordered {
+                bytes(word, &mut work.ids);
+                self.merge_by_heap(work);
+            } else if !self.merge_in_windows(word, work) {
+                bytes(word, &mut work.ids);
+                self.merge_by_rank(work);
+            }
         }
     }
 
-    fn merge_short(&self, work: &mut Workspace) {
-        let Workspace { ids, pairs, .. } = work;
-        pairs.clear();
-        pairs.extend(ids.windows(2).map(|pair| self.pairs.get(pair[0], pair[1])));
+    /// For ordered merges and very long words: the word in windows, each of which begins at a token near the end of
+    /// the one before. False where two windows never agree on a token.
+    ///
+    /// Where both have one token at one place, what the first has before it and what the second has after it are
+    /// the ids of the whole: ids are those of the merges if and only if each two neighbours, merged by themselves,
+    /// stay these two (van Antwerpen and Neubeck, "So many tokens, so little time", 2024), and here each two stand
+    /// side by side in one of the windows.
+    fn merge_in_windows(&self, word: &[u8], work: &mut Workspace) -> bool {
+        let mut done: Vec<u32> = Vec::new();
+        let mut start = 0;
         loop {
-            let (mut best, mut at) = (NO_MERGE, 0);
-            for (index, &pair) in pairs.iter().enumerate() {
-                if pair < best {
-                    (best, at) = (pair, index);
+            let window = &word[start..word.len().min(start + WINDOW)];
+            work.ids.clear();
+            work.ids.extend(window.iter().map(|&byte| self.byte_ids[usize::from(byte)]));
+            self.merge_by_heap(work);
+            if start > 0 {
+                let mut kept = done.len() - SHARED;
+                let (mut old, mut new, mut from) = (start, start, 0);
+                // What was done before and what the window makes of the same bytes, token by token.
+                while old != new || done[kept] != work.ids[from] {
+                    if old <= new {
+                        old += self.length(done[kept]);
+                        kept += 1;
+                    } else {
+                        new += self.length(work.ids[from]);
+                        from += 1;
+                    }
+                    if kept == done.len() || from == work.ids.len() {
+                        return false;
+                    }
                 }
+                done.truncate(kept);
+                done.extend_from_slice(&work.ids[from..]);
+            } else {
+                done.extend_from_slice(&work.ids);
             }
-            if best == NO_MERGE {
-                return;
+            let end = start + window.len();
+            if end == word.len() {
+                break;
             }
-            ids[at] = best as u32;
-            ids.remove(at + 1);
-            pairs.remove(at);
-            if at > 0 {
-                pairs[at - 1] = self.pairs.get(ids[at - 1], ids[at]);
+            let Some(shared) = done.len().checked_sub(SHARED) else { return false };
+            let next = end - done[shared..].iter().map(|&id| self.length(id)).sum::<usize>();
+            if next <= start {
+                return false;
             }
-            if at < pairs.len() {
-                pairs[at] = self.pairs.get(ids[at], ids[at + 1]);
+            start = next;
+        }
+        work.ids = done;
+        true
+    }
+
+    /// Bytes of a token.
+    fn length(&self, id: u32) -> usize {
+        self.lengths[id as usize] as usize
+    }
+
+    fn merge_short<const MOST: usize>(&self, word: &[u8], work: &mut Workspace) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("bmi1") {
+                // SAFETY: AVX-512F and BMI1 are there.
+                return unsafe {
+                    match word.len() {
+                        ..=16 => self.merge_short_avx512::<1>(word, work),
+                        _ => self.merge_short_avx512::<2>(word, work),
+                    }
+                };
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") {
+                // SAFETY: AVX2 and BMI1 are there.
+                return unsafe { self.merge_short_avx2::<MOST>(word, work) };
             }
         }
+        self.merge_few::<MOST>(word, work);
+    }
+
+    /// [`Bpe::merge_few`] for words of at most 16 bytes for each of one or two registers, which hold the pairs.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,bmi1,lzcnt")]
+    fn merge_short_avx512<const REGISTERS: usize>(&self, word: &[u8], work: &mut Workspace) {
+        use std::arch::x86_64::{
+            _mm512_loadu_epi32, _mm512_mask_set1_epi32, _mm512_min_epu32, _mm512_reduce_min_epu32,
+        };
+        let mut ids = [[0u32; 16]; REGISTERS];
+        let mut pairs = [[NO_MERGE; 16]; REGISTERS];
+        let (ids, first) = (ids.as_flattened_mut(), pairs.as_flattened_mut());
+        for (id, &byte) in ids.iter_mut().zip(word) {
+            *id = self.byte_ids[usize::from(byte)];
+        }
+        for (at, (pair, bytes)) in first.iter_mut().zip(word.windows(2)).enumerate() {
+            *pair = pair_at(self.byte_pairs[usize::from(bytes[0]) << 8 | usize::from(bytes[1])], at);
+        }
+        // SAFETY: each load is of one array of 16 numbers.
+        let mut pairs =
+            pairs.each_ref().map(|sixteen| unsafe { _mm512_loadu_epi32(sixteen.as_ptr().cast()) });
+        let mask = 16 * REGISTERS - 1;
+        let mut places = !0u32 >> (32 - word.len().clamp(1, mask + 1));
+        loop {
+            let lowest = pairs[1..].iter().fold(pairs[0], |lowest, &pairs| _mm512_min_epu32(lowest, pairs));
+            let lowest = _mm512_reduce_min_epu32(lowest);
+            if lowest == NO_MERGE {
+                break;
+            }
+            let at = lowest as usize & mask;
+            let id = self.made[(lowest >> 5) as usize];
+            ids[at] = id;
+            let behind = places & !1 << at;
+            let right = behind & behind.wrapping_neg();
+            places &= !right;
+            let behind = behind & !right;
+            let next = match behind {
+                0 => NO_MERGE,
+                _ => pair_at(self.pairs.get_avx512(id, ids[behind.trailing_zeros() as usize & mask]), at),
+            };
+            let before = places & !(!0 << at);
+            let (left, previous) = match before {
+                0 => (0, 0),
+                _ => {
+                    let left = (31 - before.leading_zeros()) as usize & mask;
+                    (1u32 << left, pair_at(self.pairs.get_avx512(ids[left], id), left))
+                }
+            };
+            for (register, pairs) in pairs.iter_mut().enumerate() {
+                let part = |bits: u32| (bits >> (16 * register)) as u16;
+                *pairs = _mm512_mask_set1_epi32(*pairs, part(right), NO_MERGE as i32);
+                *pairs = _mm512_mask_set1_epi32(*pairs, part(1 << at), next as i32);
+                *pairs = _mm512_mask_set1_epi32(*pairs, part(left), previous as i32);
+            }
+        }
+        while places != 0 && !word.is_empty() {
+            work.ids.push(ids[places.trailing_zeros() as usize & mask]);
+            places &= places - 1;
+        }
+    }
+
+    /// [`Bpe::merge_few`], compiled for AVX2.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1,lzcnt")]
+    fn merge_short_avx2<const MOST: usize>(&self, word: &[u8], work: &mut Workspace) {
+        self.merge_few::<MOST>(word, work);
+    }
+
+    /// For words of at most `MOST` bytes, which are at most 32.
+    #[inline(always)]
+    fn merge_few<const MOST: usize>(&self, word: &[u8], work: &mut Workspace) {
+        let mut ids = [0; MOST];
+        // What `pair_at` says of the pair that begins at each place.
+        let mut pairs = [NO_MERGE; MOST];
+        for (id, &byte) in ids.iter_mut().zip(word) {
+            *id = self.byte_ids[usize::from(byte)];
+        }
+        for (at, bytes) in word.windows(2).enumerate().take(MOST) {
+            pairs[at] = pair_at(self.byte_pairs[usize::from(bytes[0]) << 8 | usize::from(bytes[1])], at);
+        }
+        // A bit for each place that has an id.
+        let mut places = !0u32 >> (32 - word.len().clamp(1, MOST));
+        loop {
+            let lowest = pairs.iter().fold(NO_MERGE, |lowest, &pair| lowest.min(pair));
+            if lowest == NO_MERGE {
+                break;
+            }
+            let at = lowest as usize % 32 % MOST;
+            let id = self.made[(lowest >> 5) as usize];
+            ids[at] = id;
+            let behind = places & !1 << at;
+            let right = behind.trailing_zeros() as usize % MOST;
+            places &= !(1 << right);
+            pairs[right] = NO_MERGE;
+            let behind = behind & behind.wrapping_sub(1);
+            pairs[at] = match behind {
+                0 => NO_MERGE,
+                _ => pair_at(self.pairs.get(id, ids[behind.trailing_zeros() as usize % MOST]), at),
+            };
+            let before = places & !(!0 << at);
+            if before != 0 {
+                let left = (31 - before.leading_zeros()) as usize % MOST;
+                pairs[left] = pair_at(self.pairs.get(ids[left], id), left);
+            }
+        }
+        let places = if word.is_empty() { 0 } else { places };
+        work.ids.extend((0..MOST).filter(|at| places >> at & 1 == 1).map(|at| ids[at]));
     }
 
     /// For ordered merges: all places of the lowest rank at once, from left to right. A pair that this uncovers has
@@ -109,7 +301,7 @@ impl Bpe {
         }
         while let Some((rank, now)) = places.take_lowest() {
             for at in now {
-                if let Some((before, pair_before, pair_after)) = chain.merge(at, rank, &self.pairs) {
+                if let Some((before, pair_before, pair_after)) = self.merge(chain, at, rank) {
                     places.note(pair_before, before);
                     places.note(pair_after, at);
                 }
@@ -122,12 +314,12 @@ impl Bpe {
     fn merge_by_heap(&self, work: &mut Workspace) {
         let Workspace { ids, chain, heap, .. } = work;
         chain.link(ids);
-        let entry = |pair: u64, at: u32| (pair != NO_MERGE).then_some(Reverse(((pair >> 32) as u32, at)));
+        let entry = |rank: u32, at: u32| (rank != NO_MERGE).then_some(Reverse((rank, at)));
         heap.extend(
             (0..).zip(ids.windows(2)).filter_map(|(at, pair)| entry(self.pairs.get(pair[0], pair[1]), at)),
         );
         while let Some(Reverse((rank, at))) = heap.pop() {
-            if let Some((before, pair_before, pair_after)) = chain.merge(at, rank, &self.pairs) {
+            if let Some((before, pair_before, pair_after)) = self.merge(chain, at, rank) {
                 heap.extend(entry(pair_before, before));
                 heap.extend(entry(pair_after, at));
             }
@@ -137,6 +329,38 @@ impl Bpe {
         }
         chain.unlink(ids);
     }
+
+    /// Merges the pair at `at` if it still has `rank`; returns the place before it, and the ranks of the new pairs
+    /// there and at `at`.
+    fn merge(&self, chain: &mut Chain, at: u32, rank: u32) -> Option<(u32, u32, u32)> {
+        let nodes = &mut chain.nodes;
+        let here = nodes[at as usize];
+        if here.id == NONE || here.next == NONE {
+            return None;
+        }
+        let next = nodes[here.next as usize];
+        if self.pairs.get(here.id, next.id) != rank {
+            return None;
+        }
+        let id = self.made[rank as usize];
+        nodes[at as usize] = Node { id, next: next.next, ..here };
+        nodes[here.next as usize].id = NONE;
+        let mut pair_after = NO_MERGE;
+        if next.next != NONE {
+            let after = &mut nodes[next.next as usize];
+            after.previous = at;
+            pair_after = self.pairs.get(id, after.id);
+        }
+        let before = nodes.get(here.previous as usize);
+        let pair_before = before.map_or(NO_MERGE, |before| self.pairs.get(before.id, id));
+        Some((here.previous, pair_before, pair_after))
+    }
+}
+
+/// The rank of a pair, then its place: of two with one rank the lower is the leftmost.
+#[inline(always)]
+fn pair_at(rank: u32, at: usize) -> u32 {
+    if rank == NO_MERGE { NO_MERGE } else { rank << 5 | at as u32 }
 }
 
 /// A long word's ids as a doubly linked list, so that a merge costs the same wherever it is.
@@ -166,32 +390,6 @@ impl Chain {
         }
     }
 
-    /// Merges the pair at `at` if it still has `rank`; returns the place before it, and the new pairs there and at
-    /// `at`.
-    fn merge(&mut self, at: u32, rank: u32, pairs: &PairTable) -> Option<(u32, u64, u64)> {
-        let here = self.nodes[at as usize];
-        if here.id == NONE || here.next == NONE {
-            return None;
-        }
-        let next = self.nodes[here.next as usize];
-        let pair = pairs.get(here.id, next.id);
-        if pair == NO_MERGE || (pair >> 32) as u32 != rank {
-            return None;
-        }
-        let id = pair as u32;
-        self.nodes[at as usize] = Node { id, next: next.next, ..here };
-        self.nodes[here.next as usize].id = NONE;
-        let mut pair_after = NO_MERGE;
-        if next.next != NONE {
-            let after = &mut self.nodes[next.next as usize];
-            after.previous = at;
-            pair_after = pairs.get(id, after.id);
-        }
-        let before = self.nodes.get(here.previous as usize);
-        let pair_before = before.map_or(NO_MERGE, |before| pairs.get(before.id, id));
-        Some((here.previous, pair_before, pair_after))
-    }
-
     /// Leaves what is left in `ids`, and gives back a very long word's memory.
     fn unlink(&mut self, ids: &mut Vec<u32>) {
         ids.clear();
@@ -210,11 +408,10 @@ struct PlacesByRank {
 }
 
 impl PlacesByRank {
-    fn note(&mut self, pair: u64, at: u32) {
-        if pair == NO_MERGE {
+    fn note(&mut self, rank: u32, at: u32) {
+        if rank == NO_MERGE {
             return;
         }
-        let rank = (pair >> 32) as u32;
         let places = self.places.entry(rank).or_default();
         if places.is_empty() {
             self.ranks.push(Reverse(rank));
@@ -231,47 +428,87 @@ impl PlacesByRank {
     }
 }
 
-/// Merge of each pair of ids: rank in the upper half, merged id in the lower.
+/// The rank of the merge of each pair of ids, in a table of one number a slot. Eight slots are a line of the
+/// processor's cache; a pair that finds them taken is in those of the next line.
 struct PairTable {
-    slots: Vec<(u64, u64)>,
-    shift: u32,
+    lines: Vec<Line>,
 }
 
+/// Left id, right id and rank, from the highest bits on.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line([u64; 8]);
+
+/// Bits of an id and of a rank.
+const BITS: u32 = 21;
+
 impl PairTable {
+    /// No pair: the two ids are not both the largest.
     const EMPTY: u64 = u64::MAX;
 
     fn with_room(pairs: usize) -> Self {
-        let size = (pairs * 2).next_power_of_two().max(16);
-        Self { slots: vec![(Self::EMPTY, NO_MERGE); size], shift: 64 - size.trailing_zeros() }
+        let lines = pairs.div_ceil(5).next_power_of_two();
+        Self { lines: vec![Line([Self::EMPTY; 8]); lines] }
     }
 
     #[inline(always)]
-    fn get(&self, left: u32, right: u32) -> u64 {
-        let (key, mut at) = self.place(left, right);
+    fn get(&self, left: u32, right: u32) -> u32 {
+        let (pair, mut at) = self.place(left, right);
         loop {
-            let slot = &self.slots[at];
-            if slot.0 == key {
-                return slot.1;
+            for slot in self.lines[at].0 {
+                if slot >> BITS == pair {
+                    return slot as u32 & ((1 << BITS) - 1);
+                }
+                if slot == Self::EMPTY {
+                    return NO_MERGE;
+                }
             }
-            if slot.0 == Self::EMPTY {
-                return NO_MERGE;
-            }
-            at = (at + 1) & (self.slots.len() - 1);
+            at = (at + 1) & (self.lines.len() - 1);
         }
     }
 
-    fn set(&mut self, left: u32, right: u32, merge: u64) {
-        let (key, mut at) = self.place(left, right);
-        while self.slots[at].0 != key && self.slots[at].0 != Self::EMPTY {
-            at = (at + 1) & (self.slots.len() - 1);
+    /// [`PairTable::get`], all slots of a line at once.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,bmi1")]
+    #[inline]
+    fn get_avx512(&self, left: u32, right: u32) -> u32 {
+        use std::arch::x86_64::{
+            _mm512_cmpeq_epi64_mask, _mm512_load_si512, _mm512_set1_epi64, _mm512_srli_epi64,
+        };
+        let (pair, mut at) = self.place(left, right);
+        loop {
+            let line = &self.lines[at];
+            // SAFETY: the load is of the line's 64 bytes, which are aligned to as many.
+            let slots = unsafe { _mm512_load_si512((&raw const *line).cast()) };
+            let equal =
+                _mm512_cmpeq_epi64_mask(_mm512_srli_epi64::<BITS>(slots), _mm512_set1_epi64(pair as i64));
+            // Read whether it is there or not: which of the two it is cannot be guessed.
+            let rank = line.0[equal.trailing_zeros() as usize % 8] as u32 & ((1 << BITS) - 1);
+            let full = line.0[7] != Self::EMPTY;
+            if !full || equal != 0 {
+                return if equal != 0 { rank } else { NO_MERGE };
+            }
+            at = (at + 1) & (self.lines.len() - 1);
         }
-        self.slots[at] = (key, merge);
+    }
+
+    fn set(&mut self, left: u32, right: u32, rank: u32) {
+        let (pair, mut at) = self.place(left, right);
+        loop {
+            let free =
+                self.lines[at].0.iter_mut().find(|slot| **slot >> BITS == pair || **slot == Self::EMPTY);
+            if let Some(slot) = free {
+                *slot = pair << BITS | u64::from(rank);
+                return;
+            }
+            at = (at + 1) & (self.lines.len() - 1);
+        }
     }
 
     #[inline(always)]
     fn place(&self, left: u32, right: u32) -> (u64, usize) {
-        let key = u64::from(left) << 32 | u64::from(right);
-        let mixed = (key ^ key >> 29).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        (key, (mixed >> self.shift) as usize)
+        let pair = u64::from(left) << BITS | u64::from(right);
+        let mixed = (pair ^ pair >> 17).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (pair, (mixed >> 40) as usize & (self.lines.len() - 1))
     }
 }

@@ -19,15 +19,18 @@ mod error;
 mod files;
 mod nfc;
 mod offsets;
+mod pages;
 mod pattern;
 mod reference;
 mod registry;
 mod scan;
 mod special;
+mod split;
 mod tokenizer;
 mod train;
 mod word;
 
+pub use batch::{Encoded, Text, recycle};
 pub use decode::StreamDecoder;
 pub use error::TokenizerError;
 pub use pattern::Pattern;

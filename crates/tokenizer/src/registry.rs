@@ -7,11 +7,13 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use crate::alphabet;
-use crate::bpe::Bpe;
+use crate::bpe::{Bpe, Workspace};
 use crate::definition::{AddedToken, BpeTables, Definition};
 use crate::encoder::Encoder;
 use crate::pattern::Pattern;
+use crate::scan::for_each_word;
 use crate::special::AddedTokens;
+use crate::split::Joints;
 use crate::word::BuildFoldHasher;
 
 /// Our encoder for this file, or why the `tokenizers` crate must serve it, in words.
@@ -32,11 +34,12 @@ pub(crate) fn encoder(definition: &Definition, tables: &BpeTables) -> Result<Enc
     let pattern = pattern_of(&definition.pre_tokenizer, model.ignore_merges, nfc)
         .ok_or_else(|| unknown_pre_tokenizer(&definition.pre_tokenizer))?;
     added_as_expected(&definition.added_tokens, tables, nfc)?;
-    let bpe = bpe(tables, model.ignore_merges)?;
+    let bpe = bpe(tables, pattern, model.ignore_merges)?;
+    let joints = if bpe.ignores_merges() { None } else { Some(joints(tables)?) };
     let (normalized, raw): (Vec<&AddedToken>, _) =
         definition.added_tokens.iter().partition(|token| token.normalized);
     let (raw, normalized) = (AddedTokens::new(raw.into_iter()), AddedTokens::new(normalized.into_iter()));
-    Ok(Encoder::new(pattern, nfc, bpe, raw, normalized))
+    Ok(Encoder::new(pattern, nfc, bpe, joints, raw, normalized))
 }
 
 /// Why a file whose model is not BPE is outside.
@@ -134,7 +137,7 @@ fn added_as_expected(added: &[AddedToken], tables: &BpeTables, nfc: bool) -> Res
 }
 
 /// The merges over ids; or why not: a byte, a part or a merged token is not in the vocabulary, or an id is shared.
-fn bpe(tables: &BpeTables, ignore_merges: bool) -> Result<Bpe, String> {
+fn bpe(tables: &BpeTables, pattern: Pattern, ignore_merges: bool) -> Result<Bpe, String> {
     let ids: HashSet<u32> = tables.vocab.values().copied().collect();
     if ids.len() != tables.vocab.len() {
         return Err("two tokens of its vocabulary share an id".to_owned());
@@ -154,11 +157,46 @@ fn bpe(tables: &BpeTables, ignore_merges: bool) -> Result<Bpe, String> {
         merged.extend([left, right]);
         merges.push((id_of(left)?, id_of(right)?, id_of(&merged)?));
     }
-    let whole = ignore_merges.then(|| {
-        let spelled = tables.vocab.iter();
-        let words =
-            spelled.filter_map(|(token, &id)| Some((alphabet::unspell(token)?.into_boxed_slice(), id)));
-        words.collect::<HashMap<Box<[u8]>, u32, BuildFoldHasher>>()
-    });
-    Ok(Bpe::new(byte_ids, &merges, whole))
+    if merges.len() >= Bpe::LIMIT || ids.iter().any(|&id| id as usize >= Bpe::LIMIT) {
+        return Err(format!("its vocabulary has {} tokens, {} at most are supported", ids.len(), Bpe::LIMIT));
+    }
+    let bpe = Bpe::new(byte_ids, &merges, None);
+    if !ignore_merges {
+        return Ok(bpe);
+    }
+    let spelled = tables.vocab.iter();
+    let words: HashMap<Box<[u8]>, u32, BuildFoldHasher> =
+        spelled.filter_map(|(token, &id)| Some((alphabet::unspell(token)?.into_boxed_slice(), id))).collect();
+    // Where every word that is a token is made by merges too, there is nothing to ignore.
+    let mut work = Workspace::default();
+    let mut made = |word: &[u8], id: u32| {
+        bpe.encode_word(word, &mut work);
+        work.ids == [id]
+    };
+    if words.iter().all(|(word, &id)| made(word, id) || is_never_a_word(pattern, word)) {
+        return Ok(bpe);
+    }
+    Ok(Bpe::new(byte_ids, &merges, Some(words)))
+}
+
+/// Whether no text has `token` for a word: without white space in it nothing that follows matters, so it would be a
+/// word by itself.
+fn is_never_a_word(pattern: Pattern, token: &[u8]) -> bool {
+    let Ok(token) = std::str::from_utf8(token) else { return false };
+    let mut words = 0;
+    for_each_word(pattern, token, |_| words += 1);
+    words > 1 && !token.contains(char::is_whitespace)
+}
+
+/// Which characters the tokens that merging makes have side by side.
+fn joints(tables: &BpeTables) -> Result<Joints, String> {
+    let mut tokens = Vec::new();
+    for (left, right) in tables.merges().map_err(|error| error.message)? {
+        // A part that bytes cannot spell is never reached.
+        if let (Some(mut token), Some(right)) = (alphabet::unspell(left), alphabet::unspell(right)) {
+            token.extend(right);
+            tokens.push(token);
+        }
+    }
+    Ok(Joints::new(&tokens))
 }

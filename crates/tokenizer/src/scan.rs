@@ -1,122 +1,36 @@
 //! Cuts text into words as the regular expressions of the registry do, without an expression engine.
 //!
-//! Each scanner answers one question, "where does the word that begins here end?", in one pass over the
-//! characters. This is the ground truth of the crate; the tests hold it against the `tokenizers` crate.
+//! `scalar` asks of each word where it ends, character by character; it is the ground truth. What runs is a copy of
+//! it that looks at 64 bytes at a time: `masks` gives one bit a byte for each class of characters, by the widest
+//! instructions that the processor has, and `borders` finds with a few operations on 64 bits where words begin.
 
+mod borders;
 mod cl100k;
 mod class;
+mod cutter;
 mod gpt2;
+mod masks;
 mod o200k;
+mod scalar;
 mod unicode_table;
 
 use std::ops::Range;
 
 use crate::pattern::Pattern;
-use class::Classes;
 
 pub(crate) use class::is_nfc_inert;
+pub(crate) use cutter::Cutter;
 
 /// Calls `word` with the byte range of each word of `text`, in order. The ranges cover the text without gaps.
-#[inline]
-pub(crate) fn for_each_word(pattern: Pattern, text: &str, word: impl FnMut(Range<usize>)) {
-    let scanner = Scanner { text: text.as_bytes(), classes: Classes::get() };
-    match pattern {
-        Pattern::Gpt2 => scanner.words(Scanner::gpt2_end, word),
-        Pattern::Cl100k | Pattern::Llama3 => scanner.words(Scanner::cl100k_end::<3>, word),
-        Pattern::Qwen2 => scanner.words(Scanner::cl100k_end::<1>, word),
-        Pattern::O200k => scanner.words(Scanner::o200k_end, word),
-    }
-}
-
-/// UTF-8 text, and the classes of its characters.
-struct Scanner<'a> {
-    text: &'a [u8],
-    classes: &'static Classes,
-}
-
-impl Scanner<'_> {
-    #[inline(always)]
-    fn words(&self, end_of: impl Fn(&Self, usize) -> usize, mut word: impl FnMut(Range<usize>)) {
-        let mut start = 0;
-        while start < self.text.len() {
-            let end = end_of(self, start);
-            debug_assert!(end > start);
+pub(crate) fn for_each_word(pattern: Pattern, text: &str, mut word: impl FnMut(Range<usize>)) {
+    let mut cutter = Cutter::new(pattern);
+    let mut start = 0;
+    while start < text.len() {
+        let from = start;
+        for &end in cutter.cut(&text[from..]).ends {
+            let end = from + end as usize;
             word(start..end);
             start = end;
-        }
-    }
-
-    /// The class of the character at `at` and its length in bytes; (0, 0) at the end of the text.
-    #[inline(always)]
-    fn class(&self, at: usize) -> (u8, usize) {
-        match self.text.get(at) {
-            None => (0, 0),
-            Some(&byte) if byte < 0x80 => (self.classes.ascii(byte), 1),
-            Some(_) => self.classes.beyond_ascii(self.text, at),
-        }
-    }
-
-    /// The end of the run of characters at `at` whose class has a bit of `mask`.
-    #[inline(always)]
-    fn run(&self, mut at: usize, mask: u8) -> usize {
-        loop {
-            let (class, length) = self.class(at);
-            if class & mask == 0 {
-                return at;
-            }
-            at += length;
-        }
-    }
-
-    /// `\s+(?!\S)|\s+` for white space at `start`: a run before text gives up its last character.
-    #[inline(always)]
-    fn space_end(&self, start: usize) -> usize {
-        let (mut last, mut end) = (start, start);
-        loop {
-            let (class, length) = self.class(end);
-            if class & class::SPACE == 0 {
-                break;
-            }
-            last = end;
-            end += length;
-        }
-        if end == self.text.len() || last == start { end } else { last }
-    }
-
-    /// `\s*[\r\n]+|\s+(?!\S)|\s+` for white space at `start`: a run ends after its last line break.
-    #[inline(always)]
-    fn line_end(&self, start: usize) -> usize {
-        let (mut last, mut end, mut after_break) = (start, start, None);
-        loop {
-            let (class, length) = self.class(end);
-            if class & class::SPACE == 0 {
-                break;
-            }
-            last = end;
-            end += length;
-            if class & class::NEWLINE != 0 {
-                after_break = Some(end);
-            }
-        }
-        match after_break {
-            Some(after_break) => after_break,
-            None if end == self.text.len() || last == start => end,
-            None => last,
-        }
-    }
-
-    /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)` at `at`: its end. U+017F folds to `s`.
-    #[inline(always)]
-    fn contraction_end(&self, at: usize) -> Option<usize> {
-        if self.text.get(at) != Some(&b'\'') {
-            return None;
-        }
-        let lower = |offset: usize| self.text.get(at + offset).map_or(0, |byte| byte | 0x20);
-        match (lower(1), lower(2)) {
-            (b's' | b't' | b'm' | b'd', _) => Some(at + 2),
-            (b'r' | b'v', b'e') | (b'l', b'l') => Some(at + 3),
-            _ if self.text[at + 1..].starts_with("\u{17f}".as_bytes()) => Some(at + 3),
-            _ => None,
         }
     }
 }

@@ -8,6 +8,8 @@ use crate::word::BuildFoldHasher;
 /// A set of added tokens to look for.
 pub(crate) struct AddedTokens {
     starts: [bool; 256],
+    /// The bytes that tokens start with, when there is one or two of them, the second perhaps the first again.
+    few: Option<(u8, u8)>,
     /// Lengths in bytes of the tokens, longest first.
     lengths: Vec<usize>,
     /// Id, and whether the token is special.
@@ -26,8 +28,13 @@ pub(crate) enum Piece<'a> {
 
 impl AddedTokens {
     pub(crate) fn new<'a>(tokens: impl Iterator<Item = &'a AddedToken>) -> Self {
-        let mut set =
-            Self { starts: [false; 256], lengths: Vec::new(), tokens: HashMap::default(), all_special: true };
+        let mut set = Self {
+            starts: [false; 256],
+            few: None,
+            lengths: Vec::new(),
+            tokens: HashMap::default(),
+            all_special: true,
+        };
         for token in tokens {
             let bytes = token.content.as_bytes();
             if let Some(&first) = bytes.first() {
@@ -37,6 +44,12 @@ impl AddedTokens {
                 set.all_special &= token.special;
             }
         }
+        let first: Vec<u8> = (0..=255).filter(|&byte| set.starts[usize::from(byte)]).collect();
+        set.few = match first.as_slice() {
+            [one] => Some((*one, *one)),
+            [one, two] => Some((*one, *two)),
+            _ => None,
+        };
         set.lengths.sort_unstable_by(|a, b| b.cmp(a));
         set.lengths.dedup();
         set
@@ -69,7 +82,11 @@ impl AddedTokens {
     fn find(&self, text: &[u8], from: usize) -> Option<(usize, usize, u32, bool)> {
         let mut at = from;
         loop {
-            at += text.get(at..)?.iter().position(|&byte| self.starts[usize::from(byte)])?;
+            let rest = text.get(at..)?;
+            at += match self.few {
+                Some((one, two)) => memchr::memchr2(one, two, rest),
+                None => rest.iter().position(|&byte| self.starts[usize::from(byte)]),
+            }?;
             for &length in &self.lengths {
                 let Some(&(id, special)) = text.get(at..at + length).and_then(|word| self.tokens.get(word))
                 else {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::alphabet;
-use crate::batch;
+use crate::batch::{self, Encoded, Text};
 use crate::bpe::Workspace;
 use crate::decode::StreamDecoder;
 use crate::definition::{AddedToken, BpeTables, Definition, eos_of_config};
@@ -23,6 +23,11 @@ const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// A bound on ids, so that a damaged file cannot ask for memory without end.
 const LARGEST_ID: u32 = 1 << 24;
+
+/// Bytes of words that each thread remembers while it encodes one text after the other.
+const DOCUMENTS_BUDGET: usize = 12 << 20;
+/// Bytes of words that each thread remembers while it encodes many texts at once.
+const BATCH_BUDGET: usize = 64 << 20;
 
 /// Bytes of each token by id; `None` where the vocabulary has a hole.
 type TokenBytes = Vec<Option<Box<[u8]>>>;
@@ -141,13 +146,30 @@ impl Tokenizer {
         self.encode_with(text, true, ids)
     }
 
-    /// [`Tokenizer::encode`] of each text, in order, on `threads` threads (0: as many as there are cores).
-    pub fn encode_batch(&self, texts: &[&str], threads: usize) -> Result<Vec<Vec<u32>>, TokenizerError> {
-        let encoded = batch::map(texts, threads, |text| {
-            let mut ids = Vec::new();
-            self.encode(text, &mut ids).map(|()| ids)
-        });
-        encoded.into_iter().collect()
+    /// [`Tokenizer::encode`] of each text on `threads` threads (0: as many as there are cores), each of which
+    /// remembers up to 64 MiB of words. The lists are in the order of the texts; with one thread there is one for each
+    /// GiB of text. Errors: as [`Tokenizer::encode_document`].
+    pub fn encode_batch<T: Text>(&self, texts: &[T], threads: usize) -> Result<Vec<Encoded>, TokenizerError> {
+        batch::encode(texts, threads, |texts, Encoded { ids, ends }| {
+            let mut room = Vec::new();
+            let bytes = texts.iter().map(Text::length).sum();
+            let mut memory = match &self.inner.engine {
+                Engine::Own(encoder) => Some(encoder.borrow_memory(BATCH_BUDGET, bytes)),
+                Engine::Reference(_) => None,
+            };
+            for text in texts {
+                let text = text.read(&mut room);
+                match (&self.inner.engine, &mut memory) {
+                    (Engine::Own(encoder), Some(memory)) => encoder.encode(&text, true, memory, ids),
+                    _ => self.encode(&text, ids)?,
+                }
+                ends.push(ids.len() as u32);
+            }
+            if let (Engine::Own(encoder), Some(memory)) = (&self.inner.engine, memory) {
+                encoder.give_back(memory);
+            }
+            Ok(())
+        })
     }
 
     /// The text of `ids`; bytes that are not UTF-8 become U+FFFD, unknown ids nothing. With `skip_special`, special
@@ -276,7 +298,9 @@ impl Tokenizer {
     ) -> Result<(), TokenizerError> {
         match &self.inner.engine {
             Engine::Own(encoder) => {
-                encoder.encode(text, special, ids);
+                let mut memory = encoder.borrow_memory(DOCUMENTS_BUDGET, text.len());
+                encoder.encode(text, special, &mut memory, ids);
+                encoder.give_back(memory);
                 Ok(())
             }
             Engine::Reference(reference) => reference.encode(text, special, ids),

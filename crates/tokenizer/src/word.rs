@@ -44,6 +44,19 @@ fn fold(a: u64, b: u64) -> u64 {
     (product as u64) ^ ((product >> 64) as u64)
 }
 
+/// A hash of any bytes.
+#[inline]
+pub(crate) fn hash_bytes(bytes: &[u8]) -> u64 {
+    let (eights, rest) = bytes.as_chunks::<8>();
+    let mut hash = bytes.len() as u64 ^ 0x9E37_79B9_7F4A_7C15;
+    for &eight in eights {
+        hash = fold(hash ^ u64::from_le_bytes(eight), 0xD6E8_FEB8_6659_FD93);
+    }
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    fold(hash ^ u64::from_le_bytes(last), 0xA076_1D64_78BD_642F)
+}
+
 /// A fast hasher for keys that come from text being read once, not from an adversary who sees our timing.
 pub(crate) type BuildFoldHasher = BuildHasherDefault<FoldHasher>;
 

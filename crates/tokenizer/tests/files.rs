@@ -115,7 +115,21 @@ fn documents_treat_a_special_spelling_as_text_and_encode_recognises_it() {
     assert!(!document.contains(&eos));
     assert_eq!(tokenizer.decode(&document[1..], true), text);
     assert_eq!(encode(&tokenizer, text).iter().filter(|&&id| id == eos).count(), 1);
-    assert_eq!(tokenizer.encode_batch(&[text, "", TEXT], 2).unwrap()[2], encode(&tokenizer, TEXT));
+    let long = TEXT.repeat(5000);
+    let texts = [text, "", &long, TEXT, &long, text];
+    for threads in [0, 1, 2, 5] {
+        let lists = tokenizer.encode_batch(&texts, threads).unwrap();
+        let mut expected = texts.iter().map(|text| encode(&tokenizer, text));
+        for list in &lists {
+            let starts = [0].into_iter().chain(list.ends.iter().copied());
+            for (start, &end) in starts.zip(&list.ends) {
+                assert_eq!(list.ids[start as usize..end as usize], expected.next().unwrap());
+            }
+        }
+        assert_eq!(expected.next(), None);
+        assert_eq!(lists.len() == 1, threads == 1);
+    }
+    assert_eq!(tokenizer.encode_batch::<&str>(&[], 2).unwrap(), []);
 }
 
 #[test]

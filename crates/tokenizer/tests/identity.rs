@@ -171,6 +171,21 @@ fn ids_equal_the_crates_on_words_past_every_border() {
 }
 
 #[test]
+fn ids_equal_the_crates_on_words_longer_than_a_window() {
+    let mut random = Random(seed());
+    let letters: Vec<char> = VARIED.chars().filter(|c| c.is_alphabetic()).collect();
+    for pair in pairs() {
+        for _ in 0..3 {
+            let length = 17_000 + random.below(30_000);
+            let start = random.below(letters.len());
+            pair.check(&letters.iter().cycle().skip(start).take(length).collect::<String>());
+            let few = 2 + random.below(60);
+            pair.check(&(0..length).map(|_| letters[random.below(few.min(letters.len()))]).collect::<String>());
+        }
+    }
+}
+
+#[test]
 fn every_token_of_a_trained_vocabulary_encodes_to_itself() {
     for pattern in Pattern::ALL {
         let trained = pair(pattern.name(), &train(pattern, 900));

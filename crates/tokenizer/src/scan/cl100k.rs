@@ -2,8 +2,8 @@
 //!
 //! Qwen 2 has `\p{N}` in place of `\p{N}{1,3}`.
 
-use super::Scanner;
 use super::class::{LETTER, NEWLINE, NUMBER, OTHER, SPACE};
+use super::scalar::Scanner;
 
 impl Scanner<'_> {
     /// The end of the word at `start`, numbers in groups of at most `DIGITS`.

@@ -1,7 +1,7 @@
 //! `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
 
-use super::Scanner;
 use super::class::{LETTER, NUMBER, OTHER, SPACE};
+use super::scalar::Scanner;
 
 impl Scanner<'_> {
     /// The end of the word at `start`.

@@ -6,8 +6,8 @@
 //! Modifier and other letters and marks are in both U and L, and marks are in P too, so the expression backtracks;
 //! the cases below are what that comes to.
 
-use super::Scanner;
 use super::class::{LETTER, LOWER, NEWLINE, NUMBER, OTHER, SPACE, UPPER};
+use super::scalar::Scanner;
 
 impl Scanner<'_> {
     /// The end of the word at `start`.

@@ -91,7 +91,7 @@ describe('usage errors exit with 2 and say what would be right', () => {
       'candlewick',
       [],
       /a verb is missing/,
-      /train, train-tokenizer, generate, runs, tokenizer, data, setup, doctor/,
+      /train, train-tokenizer, generate, runs, tokenizer, data, dash, setup, doctor/,
     ],
     ['candlewick', ['trian'], /unknown command 'trian'/, /did you mean train/],
     [
@@ -100,6 +100,8 @@ describe('usage errors exit with 2 and say what would be right', () => {
       /required option '--prompt <text>' not specified/,
       /candlewick generate --help/,
     ],
+    ['candlewick', ['dash', '/nowhere', '--no-open'], /there is no \/nowhere/, /run directory/],
+    ['candlewick', ['dash', '--port', 'x'], /must be a whole number/, /candlewick dash --help/],
   ])('%s %j', async (name, argv, message, hint) => {
     const { code, stdout, stderr } = await run(name, ...argv);
     const [first, second] = stderr.split('\n');
@@ -155,6 +157,7 @@ describe('help', () => {
     ['candlewick', ['train']],
     ['candlewick', ['train-tokenizer']],
     ['candlewick', ['generate']],
+    ['candlewick', ['dash']],
   ])('of %s %j has examples', async (name, verb) => {
     const { code, stdout } = await run(name, ...verb, '--help');
     expect(code).toBe(0);
@@ -172,6 +175,7 @@ describe('help', () => {
       'runs',
       'tokenizer',
       'data',
+      'dash',
       'setup',
       'doctor',
     ]);

@@ -62,7 +62,7 @@ describe('a run', () => {
     expect(config).toContain('vocab_size: 384');
     expect(config).toContain('revision: c0ffee');
     expect(Object.keys((await at.rows())[0] ?? {})).toEqual(
-      'step loss grad_norm lr tokens documents epoch tokens_per_second samples_per_second data_wait stream_hash time'.split(
+      'step loss grad_norm lr tokens documents epoch tokens_per_second samples_per_second data_wait memory stream_hash time'.split(
         ' ',
       ),
     );

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { errorFor } from '../errors.js';
+import { dashCommand } from './dash.js';
 import { dataCommand } from './data.js';
 import { doctorCommand } from './doctor.js';
 import { generateCommand } from './generate.js';
@@ -51,6 +52,7 @@ function programOf(name: ProgramName): Command {
             .addCommand(runsCommand())
             .addCommand(tokenizerCommand())
             .addCommand(dataCommand())
+            .addCommand(dashCommand())
             .addCommand(setupCommand())
             .addCommand(doctorCommand())
             .helpCommand(false);

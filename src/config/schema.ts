@@ -245,6 +245,10 @@ const evaluation = z.strictObject({
 
 const logging = z.strictObject({
   every_steps: positive().default(1).describe('Steps between rows of metrics.jsonl and lines of progress.'),
+  tensorboard: z
+    .boolean()
+    .default(false)
+    .describe('Whether rows are also written as event files, in tensorboard/.'),
 });
 
 /** The whole configuration. */

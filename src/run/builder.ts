@@ -15,6 +15,7 @@ import { compareIdentity, compareTokenizer, identityOf } from './identity.js';
 import { Journal } from './journal.js';
 import { TrainingLoop } from './loop.js';
 import { MetricsFile } from './metrics.js';
+import { EventFile } from './tensorboard.js';
 import { continueConfig, differencesOf, findResumed, pinned, startOf } from './resume.js';
 import type { Resumed } from './resume.js';
 import { SamplesFile } from './samples.js';
@@ -132,6 +133,7 @@ export class Builder {
     if (resumed !== null) await store.abandonAfter(start.step);
     const metrics = await MetricsFile.open(directory.metrics, start.step);
     this.#opened.add(() => metrics.close());
+    if (config.logging.tensorboard) metrics.mirror(EventFile.open(directory.tensorboard, start.step));
     const samples = await SamplesFile.open(directory.samples, start.step);
     const loop = new TrainingLoop({
       native,

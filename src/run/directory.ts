@@ -61,6 +61,10 @@ export class RunDirectory {
     return join(this.path, 'metrics.jsonl');
   }
 
+  get tensorboard(): string {
+    return join(this.path, 'tensorboard');
+  }
+
   get checkpoints(): string {
     return join(this.path, 'checkpoints');
   }

@@ -215,6 +215,7 @@ export class TrainingLoop {
       tokens_per_second: (tokens - since.tokens) / seconds,
       samples_per_second: (documents - since.documents) / seconds,
       data_wait: Math.min(1, since.waited / seconds),
+      memory: process.memoryUsage.rss(),
       stream_hash,
       time: Date.now() / 1000,
     };

@@ -1,4 +1,5 @@
 import { LineFile } from './lines.js';
+import type { EventFile } from './tensorboard.js';
 
 /** What one source of several has given so far. */
 export interface SourceShare {
@@ -30,6 +31,8 @@ export interface StepRow {
   samples_per_second: number;
   /** Share of the time spent waiting for data, 0 to 1. */
   data_wait: number;
+  /** Resident bytes of this process, at the end of the step; absent in rows of before there was this. */
+  memory?: number;
   /** Rolling hash of the targets, 16 hex digits. */
   stream_hash: string;
   /** Unix seconds. */
@@ -50,6 +53,7 @@ export class MetricsFile {
   readonly #file: LineFile;
   /** Loss of each step that was evaluated. */
   readonly #evaluations: Map<number, number>;
+  #events: EventFile | null = null;
 
   private constructor(file: LineFile, evaluations: Map<number, number>) {
     this.#file = file;
@@ -82,9 +86,15 @@ export class MetricsFile {
     return best?.step ?? null;
   }
 
+  /** Rows go into `events` as well, from now on; it is closed with this file. */
+  mirror(events: EventFile): void {
+    this.#events = events;
+  }
+
   append(row: StepRow | EvalRow): void {
     if ('eval_loss' in row) this.#evaluations.set(row.step, row.eval_loss);
     this.#file.append(row);
+    this.#events?.append(row);
   }
 
   /** Waits until the rows are on the device. */
@@ -94,5 +104,6 @@ export class MetricsFile {
 
   close(): void {
     this.#file.close();
+    this.#events?.close();
   }
 }

@@ -1,0 +1,2 @@
+export { Dash } from './server.js';
+export type { DashOptions } from './server.js';

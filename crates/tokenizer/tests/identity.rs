@@ -180,7 +180,9 @@ fn ids_equal_the_crates_on_words_longer_than_a_window() {
             let start = random.below(letters.len());
             pair.check(&letters.iter().cycle().skip(start).take(length).collect::<String>());
             let few = 2 + random.below(60);
-            pair.check(&(0..length).map(|_| letters[random.below(few.min(letters.len()))]).collect::<String>());
+            pair.check(
+                &(0..length).map(|_| letters[random.below(few.min(letters.len()))]).collect::<String>(),
+            );
         }
     }
 }

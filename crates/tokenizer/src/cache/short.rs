@@ -138,9 +138,10 @@ impl ShortWords {
         self.most_slots = self.most_slots.max(1 << (budget / size_of::<Slot>()).max(1).ilog2());
     }
 
-    /// Makes room for so many words, within the budget.
+    /// Makes room for so many words, within the budget, and leaves most slots free: a word that is in its own slot, as
+    /// nearly all are then, costs no wrong guess.
     pub(super) fn expect(&mut self, words: usize) {
-        let slots = (words * 2).next_power_of_two().min(self.most_slots);
+        let slots = (words * 4).next_power_of_two().min(self.most_slots);
         if slots > self.slots.len() {
             self.resize(slots);
         }

@@ -1,6 +1,7 @@
 /** Byte-level BPE tokenizers: load, train, encode, decode. */
 import { availableParallelism } from 'node:os';
 import { setImmediate as breathe } from 'node:timers/promises';
+import { types } from 'node:util';
 import type { StreamingCorpus } from '../corpus/index.js';
 import { errorFor } from '../errors.js';
 import type { NativeTokenizer, NativeTokenizerTrainer } from '../native/binding.js';
@@ -137,8 +138,15 @@ export class Tokenizer {
 }
 
 /** The text itself, or a copy of bytes whose memory may change its size or belongs to several threads. */
-function fixed(text: Text): Text {
+function fixed(text: Text, at: number): Text {
   if (typeof text === 'string') return text;
+  if (!types.isUint8Array(text)) {
+    throw errorFor(
+      'USAGE',
+      `text ${at} is neither a string nor a Uint8Array`,
+      'give strings, or UTF-8 bytes',
+    );
+  }
   const { buffer } = text;
   const moves = !(buffer instanceof ArrayBuffer) || ('resizable' in buffer && buffer.resizable === true);
   return moves ? text.slice() : text;

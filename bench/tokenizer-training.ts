@@ -1,6 +1,7 @@
 /**
  * Training a tokenizer beside its peers, documents in memory, in one run:
- * `npm run bench:tokenizer-training [-- --rounds 5] [--vocab-size 32000] [--megabytes 100] [--stream]`.
+ * `npm run bench:tokenizer-training [-- --rounds 5] [--vocab-size 32000] [--megabytes 100]
+ * [--peers gigatoken,tokenizers,rustbpe] [--stream]`.
  *
  * Every side is a process of its own; the rounds interleave them. Ours is `Tokenizer.train` on `Uint8Array`s in Node,
  * with one thread and with two; the peers are Python packages on all processors. gigatoken's and tokenizers' merges are
@@ -24,6 +25,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '5' },
     'vocab-size': { type: 'string', default: '32000' },
     megabytes: { type: 'string', default: '100' },
+    peers: { type: 'string', default: 'gigatoken,tokenizers,rustbpe' },
     stream: { type: 'boolean', default: false },
     documents: { type: 'string', default: '1000000' },
   },
@@ -91,13 +93,14 @@ const median = (numbers: number[]) => numbers.toSorted((a, b) => a - b)[numbers.
 async function inMemory(scratch: string): Promise<void> {
   const path = join(scratch, 'documents');
   await documents(path, Number(values.megabytes) * 1e6);
-  const sides = [
-    ours(1),
-    ours(2),
-    await peer('gigatoken', 'gigatoken==0.10.0'),
-    await peer('huggingface', 'tokenizers==0.23.3'),
-    await peer('rustbpe', 'rustbpe==0.1.0'),
-  ];
+  const sides = [ours(1), ours(2)];
+  for (const [name, spec] of [
+    ['gigatoken', 'gigatoken==0.10.0'],
+    ['tokenizers', 'tokenizers==0.23.3'],
+    ['rustbpe', 'rustbpe==0.1.0'],
+  ] as const) {
+    if (values.peers.split(',').includes(name)) sides.push(await peer(name, spec));
+  }
   const seconds = sides.map((): number[] => []);
   const peaks = sides.map(() => 0);
   const merges = new Map<string, string>();

@@ -22,7 +22,7 @@ def documents(path):
     return texts
 
 
-def huggingface(texts, vocab_size):
+def tokenizers(texts, vocab_size):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     texts = [text.decode() for text in texts]

@@ -106,7 +106,7 @@ export async function trainTokenizer(
     if (after !== null) options.onResume?.(checked(after, options.maxSamples).documents);
     else if (typeof options.counts === 'string') await trainer.loadCounts(options.counts);
     signal?.throwIfAborted();
-    meter.start();
+    meter.start(after?.documents ?? 0);
     if (sources.length > 0) {
       feed = createFeed(binding, sources, options, after);
       await trainer.consume(feed, after?.documents ?? 0);
@@ -175,7 +175,7 @@ interface Reading {
 class Meter {
   readonly #trainer: NativeTokenizerTrainer;
   readonly #options: TokenizerTraining;
-  readonly #limit: number | null;
+  #limit: number | null;
   readonly #began = performance.now();
   #first: Reading;
   /** When the merges began. */
@@ -193,9 +193,10 @@ class Meter {
     this.#first = this.#read();
   }
 
-  /** What is counted until now was counted before. */
-  start(): void {
+  /** What is counted until now was counted before: `before` documents of the stream, the others of saved counts. */
+  start(before: number): void {
     this.#first = this.#read();
+    if (this.#limit !== null) this.#limit += this.#first.documents - before;
     this.#timer = setInterval(() => this.report(), REPORT_MS);
   }
 

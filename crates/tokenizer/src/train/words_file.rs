@@ -68,7 +68,7 @@ fn damaged(path: &Path, what: &str) -> TokenizerError {
     TokenizerError::new(
         "CHECKPOINT_CORRUPT",
         format!("{} is not a sound file of word counts: {what}", path.display()),
-        "delete it and count the documents again",
+        "name a file that --save-counts wrote; delete a damaged one and count the documents again",
     )
 }
 

@@ -3,7 +3,7 @@
  *
  * A check is a command; `count` reads how many tests it ran from what it printed, and without one it counts as one.
  */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
@@ -82,6 +82,51 @@ export function checks(root, env) {
     { name: 'package: publint', command: node, args: [bin('publint/src/cli.js'), '--strict'] },
     { name: 'package: installed', command: node, args: [join(root, 'scripts/installed-package.mjs')] },
     { name: 'workflows', command: node, args: [join(root, 'scripts/workflows.mjs')] },
+  ];
+}
+
+/**
+ * What is too long for every change: `npm run ready:full`. Without the data beside the repository, the tests that read
+ * it use what they use in `npm test`.
+ *
+ * @param {string} root of the clone
+ * @param {NodeJS.ProcessEnv} env
+ * @returns {Check[]}
+ */
+export function longChecks(root, env) {
+  const data = ['web-text', 'multilingual-code'].map((name) => join(root, '../shared/data', name));
+  const documents = join(root, 'node_modules/.cache/candlewick/shared.documents');
+  const python = env.CANDLEWICK_PYTHON ?? join(root, '.venv/bin/python');
+  const identity = ['test', '--locked', '--release', '-p', 'candlewick-tokenizer', '--test'];
+  const flat = {
+    name: 'documents',
+    command: python,
+    args: [join(root, 'bench/tokenizer/documents.py'), documents, ...data],
+  };
+  const there = data.every((folder) => existsSync(folder));
+  return [
+    ...(there ? [flat] : []),
+    {
+      name: 'ids: random texts',
+      command: 'cargo',
+      args: [...identity, 'identity'],
+      // For each of eleven tokenizers: 10^7 in all.
+      env: { CANDLEWICK_ROUNDS: '910000' },
+      count: countCargo,
+    },
+    {
+      name: 'ids: everywhere',
+      command: 'cargo',
+      // At every border, on every code point, on all the data.
+      args: [...identity, 'identity_everywhere'],
+      env: { CANDLEWICK_LONG: '1', ...(there ? { CANDLEWICK_DOCUMENTS: documents } : {}) },
+      count: countCargo,
+    },
+    {
+      name: 'memory: encoding',
+      command: process.execPath,
+      args: [join(root, 'bench/tokenizer/memory.mjs')],
+    },
   ];
 }
 

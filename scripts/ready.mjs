@@ -1,13 +1,15 @@
 /** Runs the checks one after the other, all of them, and ends with `N passed, N failed`. */
 import { run } from '../src/setup/run.mjs';
-import { checks } from './checks.mjs';
+import { checks, longChecks } from './checks.mjs';
 import { bold, duration, line, part } from './output.mjs';
 import { root, setUp } from './set-up.mjs';
 
 /**
- * @param {string[]} only words; without any every check runs, else those whose name contains one of them
+ * @param {string[]} args words; without any every check runs, else those whose name contains one of them. `--full`: the
+ *   long checks instead
  */
-export async function main(only) {
+export async function main(args) {
+  const only = args.filter((arg) => arg !== '--full');
   const { env } = await setUp();
   const stop = new AbortController();
   let stoppedBy = 0;
@@ -20,7 +22,7 @@ export async function main(only) {
     stop.abort();
   });
 
-  const wanted = checks(root, env).filter(
+  const wanted = (args.includes('--full') ? longChecks : checks)(root, env).filter(
     ({ name }) => only.length === 0 || only.some((word) => name.includes(word)),
   );
   line(bold('checks'));

@@ -1,11 +1,17 @@
 //! The `tokenizers` crate as the reference, and texts to compare on.
 #![allow(dead_code, unused_imports, reason = "each test program uses its part")]
 
+mod borders;
+mod pair;
 mod text;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+pub(crate) use borders::{FILLERS, text_with_border_at};
 use candlewick_tokenizer::{Pattern, TrainOptions};
+pub(crate) use pair::{Pair, VARIED, pair, pairs, trained, trained_on};
 use serde_json::Value;
-pub(crate) use text::{Random, random_text, seed};
+pub(crate) use text::{PIECES, Random, random_text, seed};
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -53,6 +59,20 @@ pub(crate) fn tables(tokenizer_json: &[u8]) -> (Value, Value) {
     (file["model"]["vocab"].clone(), file["model"]["merges"].clone())
 }
 
+/// The documents of a flat file, each after its length (u32, little endian).
+pub(crate) fn flat_file(path: &str) -> Vec<String> {
+    let file = std::fs::read(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let mut documents = Vec::new();
+    let mut rest = file.as_slice();
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let (text, after) = after.split_at(u32::from_le_bytes(*length) as usize);
+        documents.push(String::from_utf8(text.to_vec()).unwrap());
+        rest = after;
+    }
+    assert!(!documents.is_empty(), "{path} is empty");
+    documents
+}
+
 /// About `bytes` bytes of real text: the sources of an installed Python, or made-up words where there is none.
 pub(crate) fn real_text(bytes: usize) -> Vec<String> {
     let mut documents = Vec::new();
@@ -85,4 +105,20 @@ pub(crate) fn real_text(bytes: usize) -> Vec<String> {
         documents.push(text);
     }
     documents
+}
+
+/// Calls `work` with each number below `chunks`, on all cores; every thread has copies of `pairs` of its own.
+pub(crate) fn on_all_cores(pairs: &[Pair], chunks: usize, work: impl Fn(&[Pair], usize) + Sync) {
+    let next = AtomicUsize::new(0);
+    let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&chunk| chunk < chunks);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                let pairs: Vec<Pair> = pairs.iter().map(Pair::fresh).collect();
+                while let Some(chunk) = take() {
+                    work(&pairs, chunk);
+                }
+            });
+        }
+    });
 }

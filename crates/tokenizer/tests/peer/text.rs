@@ -34,7 +34,7 @@ pub(crate) fn seed() -> u64 {
 }
 
 /// Pieces that meet in words' borders: contractions in every case, spaces of every sort, marks, joiners.
-const PIECES: &[&str] = &[
+pub(crate) const PIECES: &[&str] = &[
     "'s",
     "'S",
     "'\u{17f}",
@@ -133,28 +133,64 @@ const PIECES: &[&str] = &[
     "aB",
 ];
 
+/// What an apostrophe is followed by: contractions in every case, with the letters that fold to theirs.
+const CONTRACTIONS: &[&str] =
+    &["s", "t", "re", "ve", "m", "ll", "d", "S", "RE", "vE", "Ll", "\u{17f}", "R\u{17f}", "x", "", "r", "l"];
+
+/// White space, commonly repeated.
+const SPACES: &[&str] = &[
+    " ", " ", " ", " ", "  ", "   ", "\n", "\n", "\r\n", "\r\n", "\n\n", "\t", "\r", "\u{85}", "\u{a0}",
+    "\u{3000}", "\u{b}", "\u{2028}",
+];
+
 /// A random text of up to `pieces` pieces, its kind chosen at random too.
 pub(crate) fn random_text(random: &mut Random, pieces: usize) -> String {
-    let kind = random.below(7);
+    let kind = random.below(32);
     let count = 1 + random.below(pieces);
     let mut text = String::new();
     for _ in 0..count {
         match kind {
-            0 | 1 => text.push_str(random.pick::<&str>(PIECES)),
+            0..8 => text.push_str(random.pick::<&str>(PIECES)),
             // Any code point, mostly of the first planes.
-            2 => text.push(any_char(random, 0x11_0000)),
-            3 => text.push(any_char(random, 0x3000)),
+            8..10 => text.push(any_char(random, 0x11_0000)),
+            10..13 => text.push(any_char(random, 0x3000)),
             // A piece beside any character.
-            4 => {
+            13..17 => {
                 text.push_str(random.pick::<&str>(PIECES));
                 text.push(any_char(random, 0x2_0000));
             }
+            // Apostrophes between any characters, with and without space.
+            17..21 => {
+                text.push(any_char(random, 0x250));
+                text.push_str(random.pick::<&str>(&["", "", "", " ", "  ", "\n"]));
+                text.push_str(random.pick::<&str>(&["'", "'", "'", "''", "\u{2019}"]));
+                text.push_str(random.pick::<&str>(&["", "", "", "", " "]));
+                text.push_str(random.pick::<&str>(CONTRACTIONS));
+            }
+            // Two characters with space left and right of them.
+            21..24 => {
+                text.push_str(random.pick::<&str>(&["", " ", "  "]));
+                text.push(ascii(random));
+                text.push(ascii(random));
+                text.push_str(random.pick::<&str>(&["", " ", "  ", "\n"]));
+            }
+            // Runs of white space of every sort, seldom broken.
+            24..27 => match random.below(6) {
+                0 => text.push_str(random.pick::<&str>(PIECES)),
+                _ => text.push_str(random.pick::<&str>(SPACES)),
+            },
+            // Any characters with a space between.
+            27 => text.extend([' ', any_char(random, 0x11_0000)]),
             // Long runs, past every border of 16, 64 and 256 bytes.
-            5 => text.push_str(&random.pick::<&str>(PIECES).repeat(1 + random.below(300))),
-            _ => text.push((b' ' + random.below(95) as u8) as char),
+            28 => text.push_str(&random.pick::<&str>(PIECES).repeat(1 + random.below(300))),
+            _ => text.push(ascii(random)),
         }
     }
     text
+}
+
+fn ascii(random: &mut Random) -> char {
+    (b' ' + random.below(95) as u8) as char
 }
 
 fn any_char(random: &mut Random, below: usize) -> char {

@@ -49,6 +49,9 @@ const resumedKinds: readonly Kind[] = [
   'eval',
   'sample',
 ];
+const allKinds = Object.keys(kinds) as Kind[];
+/** What comes before the first step. */
+const setupKinds = allKinds.slice(0, allKinds.indexOf('start'));
 const LATEST_MS = 300;
 
 export async function makeStopBench(folder: string): Promise<StopBench> {
@@ -91,7 +94,7 @@ export async function runStops(
   let [run, isNew] = [0, true];
   const output = () => `${strike}-${seed}-${run}`;
   for (let left = count; left > 0; ) {
-    const kind = random.of(isNew ? (Object.keys(kinds) as Kind[]) : resumedKinds);
+    const kind = random.of(!isNew ? resumedKinds : random.oneIn(2) ? setupKinds : allKinds);
     const blow = {
       strike,
       kind,
@@ -109,17 +112,19 @@ export async function runStops(
         );
       });
       isNew = false;
-    } else {
-      // There was no such line any more: it came to its end, and another begins.
-      if (result.end !== 0) throw new Error(`${what}: ended with ${result.end}: ${result.stderr}`);
-      await isExact(bench, output());
-      run += 1;
-      isNew = true;
+      // Now and then another run begins, so that its beginning is struck too.
+      if (left > 0 && !random.oneIn(4)) continue;
+      const { end, stderr } = await leg(bench, output(), null);
+      if (end !== 0)
+        throw new Error(`seed ${seed}: the last leg of ${output()} ended with ${end}: ${stderr}`);
+    } else if (result.end !== 0) {
+      throw new Error(`${what}: ended with ${result.end}: ${result.stderr}`);
     }
+    // Where there was no such line any more, it has come to its end by itself.
+    await isExact(bench, output());
+    run += 1;
+    isNew = true;
   }
-  const { end, stderr } = await leg(bench, output(), null);
-  if (end !== 0) throw new Error(`seed ${seed}, the last of ${output()} ended with ${end}: ${stderr}`);
-  await isExact(bench, output());
   return struck;
 }
 

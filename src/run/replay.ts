@@ -5,7 +5,7 @@ import type { NativeFeed, NativeTokenizer } from '../native/binding.js';
 import { compareIdentity, identityOf } from './identity.js';
 import type { StreamCheckpoint } from './record.js';
 import { named } from './source.js';
-import { heldOutOf, streamFeed } from './stream.js';
+import { heldOutDocuments, heldOutOf, streamFeed } from './stream.js';
 import type { StreamParts } from './stream.js';
 import { holdsTokenizer } from './tokenizer.js';
 import type { TrainerParts } from './trainer.js';
@@ -57,7 +57,7 @@ export class Replay {
     const corpus = parts.openCorpus(config.data, hooks);
     try {
       const { sources, release } = await corpus.open();
-      const { documents } = config.evaluation;
+      const documents = heldOutDocuments(config);
       if (documents > 0) say(`passing over ${documents.toLocaleString('en-US')} held-out documents`);
       const opened = { binding, config, sources, tokenizer };
       const heldOut = await heldOutOf(opened, signal);

@@ -223,7 +223,9 @@ export function differencesOf(old: RunConfig, now: RunConfig): Difference[] {
 
 /** Whether a key says what the stream is, and nothing of the weights. */
 function isOfStream(key: string): boolean {
-  return /^(data$|data\.|file list|evaluation\.documents$)/.test(key);
+  return /^(data$|data\.|file list|evaluation\.(documents|dataset|config_name|split|text_column|revision)$)/.test(
+    key,
+  );
 }
 
 /** The error for a run of another configuration or stream. */

@@ -66,7 +66,7 @@ export class Saver {
     if (this.#inFlight !== null && this.#inFlight.step !== step) await this.settle();
     if (this.#inFlight !== null) return this.#inFlight;
     if (this.#newest?.step === step) return { step, path: Promise.resolve(this.#newest.path) };
-    let taken = () => undefined as void;
+    let taken: () => void = () => undefined;
     const isTaken = new Promise<void>((resolve) => {
       taken = resolve;
     });

@@ -1,6 +1,7 @@
 //! Counts of words over documents: a table in shards, and before it, for each thread, a small cache of the words that
 //! come again and again. What the table has no room for lies on disk in sorted runs.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +16,7 @@ use super::words_file::{About, WordsReader, WordsWriter};
 use crate::error::TokenizerError;
 use crate::nfc::nfc;
 use crate::pattern::Pattern;
-use crate::scan::for_each_word;
+use crate::scan::Cutter;
 use crate::word::pack;
 
 /// Parts of the table, by the upper bits of a word's hash; each has a lock.
@@ -43,6 +44,8 @@ pub(super) struct WordCounter {
 
 /// What one thread has counted and not yet given to the shards.
 struct Counting {
+    /// Made for the first document.
+    cutter: Option<Cutter>,
     cache: Vec<(u128, u64)>,
     waiting: Vec<Waiting>,
 }
@@ -236,7 +239,7 @@ impl WordCounter {
 impl Counting {
     fn new() -> Self {
         let waiting = (0..SHARDS).map(|_| Waiting::default()).collect();
-        Self { cache: vec![(0, 0); CACHED], waiting }
+        Self { cutter: None, cache: vec![(0, 0); CACHED], waiting }
     }
 
     /// Bytes of memory.
@@ -250,21 +253,36 @@ impl Counting {
     }
 
     fn count(&mut self, pattern: Pattern, text: &str, shards: &[Mutex<Table>]) {
-        let bytes = text.as_bytes();
-        for_each_word(pattern, text, |word| match pack(bytes, word.clone()) {
-            Some(word) => {
-                let slot = &mut self.cache[cache_slot(word)];
-                if slot.0 == word {
-                    slot.1 += 1;
-                } else {
-                    let (old, count) = std::mem::replace(slot, (word, 1));
-                    if count > 0 {
-                        self.evict(old, count, shards);
-                    }
-                }
+        let mut cutter = self.cutter.take().unwrap_or_else(|| Cutter::new(pattern));
+        let mut from = 0;
+        while from < text.len() {
+            let words = cutter.cut(&text[from..]);
+            let mut start = 0;
+            for &end in words.ends {
+                let end = end as usize;
+                self.note(words.bytes, start..end, shards);
+                start = end;
             }
-            None => self.note_long(&bytes[word], shards),
-        });
+            from += start;
+        }
+        self.cutter = Some(cutter);
+    }
+
+    #[inline(always)]
+    fn note(&mut self, bytes: &[u8], word: Range<usize>, shards: &[Mutex<Table>]) {
+        let Some(packed) = pack(bytes, word.clone()) else {
+            self.note_long(&bytes[word], shards);
+            return;
+        };
+        let slot = &mut self.cache[cache_slot(packed)];
+        if slot.0 == packed {
+            slot.1 += 1;
+        } else {
+            let (old, count) = std::mem::replace(slot, (packed, 1));
+            if count > 0 {
+                self.evict(old, count, shards);
+            }
+        }
     }
 
     #[inline(never)]

@@ -91,7 +91,7 @@ describe('usage errors exit with 2 and say what would be right', () => {
       'candlewick',
       [],
       /a verb is missing/,
-      /train, train-tokenizer, generate, runs, tokenizer, data, dash, setup, doctor/,
+      /train, train-tokenizer, generate, export, runs, tokenizer, data, dash, setup, doctor/,
     ],
     ['candlewick', ['trian'], /unknown command 'trian'/, /did you mean train/],
     [
@@ -99,6 +99,18 @@ describe('usage errors exit with 2 and say what would be right', () => {
       ['generate', 'dir'],
       /required option '--prompt <text>' not specified/,
       /candlewick generate --help/,
+    ],
+    [
+      'candlewick',
+      ['export', 'dir'],
+      /required option '--to <dir>' not specified/,
+      /candlewick export --help/,
+    ],
+    [
+      'candlewick',
+      ['export', 'dir', '--to', 'x', '--dtype', 'int8'],
+      /Allowed choices are f32, bf16, f16/,
+      /--help/,
     ],
     ['candlewick', ['dash', '--port', 'x'], /must be a whole number/, /candlewick dash --help/],
   ])('%s %j', async (name, argv, message, hint) => {
@@ -156,6 +168,7 @@ describe('help', () => {
     ['candlewick', ['train']],
     ['candlewick', ['train-tokenizer']],
     ['candlewick', ['generate']],
+    ['candlewick', ['export']],
     ['candlewick', ['dash']],
   ])('of %s %j has examples', async (name, verb) => {
     const { code, stdout } = await run(name, ...verb, '--help');
@@ -171,6 +184,7 @@ describe('help', () => {
       'train',
       'train-tokenizer',
       'generate',
+      'export',
       'runs',
       'tokenizer',
       'data',

@@ -229,6 +229,24 @@ describe('flags', () => {
   });
 });
 
+describe('init_from', () => {
+  const own = base.replace('tokenizer: {path: tok}\n', '');
+  it('brings its own tokenizer, whatever one would be trained, unless one is named', () => {
+    const { config, decisions } = parseConfig(`${own}init_from: runs/before\n`, 'run.yaml');
+    expect(config.tokenizer).toEqual({ path: null, train: null });
+    expect(decisions.find(({ key }) => key === 'tokenizer')?.value).toContain('runs/before');
+    const trained = `${own}tokenizer: {train: {vocab_size: 300}}\n`;
+    const flag = [{ key: 'init_from', value: 'runs/before', flag: '--init-from' }];
+    expect(parseConfig(trained, 'run.yaml', flag).config.tokenizer).toEqual({ path: null, train: null });
+    expect(parseConfig(base, 'run.yaml', flag).config.tokenizer.path).toBe('tok');
+  });
+
+  it('is written into config.yaml', () => {
+    const { config } = parseConfig(`${own}init_from: runs/before\n`, 'run.yaml');
+    expect(parseConfig(configToYaml(config), 'config.yaml').config).toEqual(config);
+  });
+});
+
 describe('what is resolved', () => {
   it('is written out whole, and reads back as itself', () => {
     const { config } = parseConfig(base, 'run.yaml');

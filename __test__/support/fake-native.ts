@@ -100,6 +100,11 @@ export class FakeNative {
       },
       close: async () => undefined,
     }),
+    exportModel: async () => {
+      throw new Error('a fake has no weights to export');
+    },
+    inspectModel: () => JSON.stringify({ vocab_size: this.vocabSize, tokenizer: '' }),
+    checkWeights: () => undefined,
     parameterCount: () =>
       JSON.stringify({ embedding: 1, blocks: this.parameters - 1, head: 0, total: this.parameters }),
   };

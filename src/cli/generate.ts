@@ -1,9 +1,6 @@
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { Command } from 'commander';
-import { errorFor } from '../errors.js';
 import { Model } from '../model/index.js';
-import { namedCheckpoint, StopSignals } from '../run/index.js';
+import { findModel, StopSignals } from '../run/index.js';
 import { addOutputOptions, anyNumber, wholeNumber } from './options.js';
 import { ignoreClosedPipes, Output } from './output.js';
 import type { OutputOptions } from './output.js';
@@ -38,7 +35,8 @@ export function generateCommand(): Command {
       `
 Examples:
   $ candlewick generate runs/quickstart --prompt "def "
-  $ candlewick generate runs/quickstart/checkpoints/step-00000100 --prompt "The" --temperature 0`,
+  $ candlewick generate runs/quickstart/checkpoints/step-00000100 --prompt "The" --temperature 0
+  $ candlewick generate models/exported --prompt "Once" --top-p 0.9 --json`,
     )
     .action(async (dir: string, flags: GenerateFlags) => {
       process.exitCode = await generate(dir, flags);
@@ -49,7 +47,7 @@ async function generate(dir: string, flags: GenerateFlags): Promise<number> {
   ignoreClosedPipes(true);
   const output = new Output(flags);
   using signals = new StopSignals(() => undefined);
-  const directory = await modelDirectory(dir, (path, reason) =>
+  const { directory } = await findModel(dir, (path, reason) =>
     output.people.warn(`${path} is damaged (${reason})`),
   );
   const pieces: string[] = [];
@@ -62,19 +60,6 @@ async function generate(dir: string, flags: GenerateFlags): Promise<number> {
   output.result('\n');
   output.event({ type: 'done', model: directory, prompt: flags.prompt, text: pieces.join('') });
   return signals.exitCode ?? 0;
-}
-
-/** The newest good checkpoint of a run, a checkpoint itself, or a directory with a model. */
-async function modelDirectory(dir: string, skipped: (path: string, reason: string) => void): Promise<string> {
-  if (existsSync(join(dir, 'checkpoints')) || existsSync(join(dir, 'manifest.json'))) {
-    return (await namedCheckpoint(dir, skipped)).path;
-  }
-  if (existsSync(join(dir, 'config.json')) && existsSync(join(dir, 'model.safetensors'))) return dir;
-  throw errorFor(
-    'CONFIG_INVALID',
-    `${dir} holds no model`,
-    'name a run directory, a checkpoint, or a directory with model.safetensors',
-  );
 }
 
 /** Pieces of text that the model in `directory` continues `prompt` with. */

@@ -4,6 +4,7 @@ import { errorFor } from '../errors.js';
 import { dashCommand } from './dash.js';
 import { dataCommand } from './data.js';
 import { doctorCommand } from './doctor.js';
+import { exportCommand } from './export.js';
 import { generateCommand } from './generate.js';
 import { report, usageError } from './output.js';
 import { runsCommand } from './runs.js';
@@ -49,6 +50,7 @@ function programOf(name: ProgramName): Command {
             .addCommand(trainCommand('train', 'candlewick train'))
             .addCommand(trainTokenizerCommand('train-tokenizer', 'candlewick train-tokenizer'))
             .addCommand(generateCommand())
+            .addCommand(exportCommand())
             .addCommand(runsCommand())
             .addCommand(tokenizerCommand())
             .addCommand(dataCommand())

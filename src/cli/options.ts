@@ -106,6 +106,12 @@ export const trainOptions: readonly KeyedOption[] = [
     keys: ['tokenizer.path'],
   },
   {
+    flags: '--init-from <dir>',
+    description:
+      'start from the weights, and the tokenizer, of a run, a checkpoint or a model that transformers saved',
+    keys: ['init_from'],
+  },
+  {
     flags: '--output <dir>',
     description: 'run directory (default: runs/<name of the configuration>)',
     keys: ['output'],

@@ -46,6 +46,8 @@ function preferFlags(config: RunConfig, source: ConfigSource): void {
     data.text_template = null;
 
   const { tokenizer } = config;
+  // Weights that exist were trained with a tokenizer that exists: there is none to train.
+  if (config.init_from !== null) tokenizer.train = null;
   if (tokenizer.path === null || tokenizer.train === null) return;
   const named = source.isOverridden('tokenizer.path');
   const trained = Object.keys(tokenizer.train).some((key) => source.isOverridden(`tokenizer.train.${key}`));
@@ -59,7 +61,7 @@ function crossCheck(config: RunConfig): Problem[] {
   const wrong = (key: string, message: string, hint: string) => {
     problems.push({ path: key.split('.'), message, hint });
   };
-  if (tokenizer.path === null && tokenizer.train === null) {
+  if (tokenizer.path === null && tokenizer.train === null && config.init_from === null) {
     wrong('tokenizer', 'no tokenizer is named', 'set tokenizer.path (--tokenizer DIR) or tokenizer.train');
   }
   if (tokenizer.path !== null && tokenizer.train !== null) {

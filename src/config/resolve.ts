@@ -54,6 +54,9 @@ export function resolve(config: RunConfig): {
     );
   }
   if (training.precision === 'auto') decide('training.precision', 'f32', 'the CPU trains in f32');
+  if (config.init_from !== null && config.tokenizer.path === null) {
+    decide('tokenizer', `that of ${config.init_from}`, 'its weights were trained with it');
+  }
   const processors = availableParallelism();
   const threads = (key: string, value: number | 'auto') => {
     if (value !== 'auto') return value;

@@ -259,6 +259,12 @@ export const runSchema = z.strictObject({
     .nullable()
     .default(null)
     .describe('Run directory; null: runs/<configuration’s name>.'),
+  init_from: z
+    .string()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe('Run, checkpoint or model directory whose weights the model starts from; null: fresh weights.'),
   tokenizer: tokenizer.prefault({}),
   model,
   data,

@@ -248,6 +248,12 @@ export interface NativeBinding {
   /** `options`: model, training, optimizer and schedule as in the configuration, `checkpoint`: directory to go on from or null. */
   createTrainer(options: string, feed: NativeFeed, tokenizer: NativeTokenizer): Promise<NativeTrainer>;
   loadModel(dir: string, device: string): Promise<NativeModel>;
+  /** Writes a model, in the form that transformers loads, and its tokenizer into a directory. `options`: `dtype`. JSON: what it was. */
+  exportModel(from: string, to: string, options: string): Promise<string>;
+  /** JSON: `tokenizer`, where that of a model directory lies or null, and `vocab_size`, the rows of its embedding. */
+  inspectModel(dir: string): string;
+  /** Throws CONFIG_INVALID, naming the tensor, where the weights of a directory do not fit a model configuration (JSON). */
+  checkWeights(dir: string, model: string): void;
   /** JSON: parameter counts of a model configuration; throws CONFIG_INVALID. */
   parameterCount(model: string): string;
 }

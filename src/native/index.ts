@@ -33,6 +33,9 @@ interface Compiled {
   tokenizerFromPath(path: string): Promise<NativeTokenizer>;
   createTrainer(options: string, feed: NativeFeed, tokenizer: NativeTokenizer): Promise<NativeTrainer>;
   loadModel(dir: string, device: string): Promise<NativeModel>;
+  exportModel(from: string, to: string, options: string): Promise<string>;
+  inspectModel(dir: string): string;
+  checkWeights(dir: string, model: string): void;
   parameterCount(model: string): string;
 }
 
@@ -133,6 +136,9 @@ function bind(compiled: Compiled): NativeBinding {
     createTokenizerTrainer: (options) => call(() => new compiled.NativeTokenizerTrainer(options)),
     createTrainer: (options, feed, tokenizer) => call(() => compiled.createTrainer(options, feed, tokenizer)),
     loadModel: (dir, device) => call(() => compiled.loadModel(dir, device)),
+    exportModel: (from, to, options) => call(() => compiled.exportModel(from, to, options)),
+    inspectModel: (dir) => call(() => compiled.inspectModel(dir)),
+    checkWeights: (dir, model) => call(() => compiled.checkWeights(dir, model)),
     parameterCount: (model) => call(() => compiled.parameterCount(model)),
   };
 }

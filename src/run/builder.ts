@@ -12,6 +12,8 @@ import type { SetupEvent } from './events.js';
 import { evaluationSource, readEvaluationData } from './evaluation.js';
 import type { HeldOut } from './held-out.js';
 import { compareIdentity, compareTokenizer, identityOf } from './identity.js';
+import { findInit, initVocabSize } from './init-from.js';
+import type { InitSource } from './init-from.js';
 import { Journal } from './journal.js';
 import { TrainingLoop } from './loop.js';
 import { MetricsFile } from './metrics.js';
@@ -81,15 +83,18 @@ export class Builder {
 
   async #build(): Promise<Built> {
     const loaded = await this.#load();
+    const output = this.#options.output ?? loaded.output;
     const known = await this.#knownTokenizer(loaded.config);
+    const init = await findInit(this.#binding, loaded.config, output, (message) => this.#warn(message));
     // What can be wrong is found before anything is written.
     const size = this.#size(
       loaded.config,
       known?.vocabSize() ?? loaded.config.tokenizer.train?.vocab_size ?? 0,
+      init,
     );
     known?.endOfText();
 
-    const directory = await RunDirectory.open(this.#options.output ?? loaded.output);
+    const directory = await RunDirectory.open(output);
     this.#opened.add(() => directory.release());
     if (await this.#stops.watch(directory.stop, loaded.config.training.max_minutes)) {
       this.#warn(`${directory.stop} was there from before: it is taken away, and the run begins`);
@@ -103,8 +108,8 @@ export class Builder {
     if (this.#options.tokenizer !== undefined) config.tokenizer = { path: directory.tokenizer, train: null };
 
     const source = await this.#openStream(config);
-    const tokenizer = known ?? (await this.#ownTokenizer(config, directory, source, resumed, fresh));
-    const parameters = this.#size(config, tokenizer.vocabSize());
+    const tokenizer = known ?? (await this.#ownTokenizer(config, directory, source, resumed, fresh, init));
+    const parameters = this.#size(config, tokenizer.vocabSize(), init);
     tokenizer.endOfText();
     const heldOut = await this.#heldOut(config, source, tokenizer);
     const identity = identityOf(config, source.sources, tokenizer);
@@ -126,7 +131,7 @@ export class Builder {
     const journal = await this.#openJournal(directory, resumed);
 
     this.#phase('model', `building the model: ${parameters.total.toLocaleString('en-US')} parameters`);
-    const native = await this.#trainer(config, source, tokenizer, heldOut, resumed);
+    const native = await this.#trainer(config, source, tokenizer, heldOut, resumed, init);
     const start = startOf(resumed, this.#reset);
     await this.#takeHistory(directory, resumed);
     await store.clean();
@@ -161,7 +166,7 @@ export class Builder {
         tokenizer: {
           size: tokenizer.vocabSize(),
           path: config.tokenizer.path ?? directory.tokenizer,
-          trained: known === null,
+          trained: known === null && config.init_from === null,
         },
         parameters,
         tokensPerStep: config.training.global_batch_size * config.data.sequence_length,
@@ -210,8 +215,11 @@ export class Builder {
   }
 
   /** Counts parameters, after setting the vocabulary. Throws TOKENIZER_MISMATCH, CONFIG_INVALID. */
-  #size(config: ResolvedConfig, tokens: number): RunPlan['parameters'] {
-    const vocab_size = vocabSizeFor(config.model.vocab_size, tokens);
+  #size(config: ResolvedConfig, tokens: number, init: InitSource | null): RunPlan['parameters'] {
+    const vocab_size =
+      config.init_from === null
+        ? vocabSizeFor(config.model.vocab_size, tokens)
+        : initVocabSize(config, init, tokens);
     const parameters = this.#binding.parameterCount(JSON.stringify({ ...config.model, vocab_size }));
     config.model.vocab_size = vocab_size;
     return JSON.parse(parameters) as RunPlan['parameters'];
@@ -256,6 +264,7 @@ export class Builder {
     source: OpenStream,
     resumed: Resumed | null,
     fresh: boolean,
+    init: InitSource | null,
   ): Promise<NativeTokenizer> {
     if (!fresh && (await holdsTokenizer(directory.tokenizer))) {
       return this.#binding.tokenizerFromPath(directory.tokenizer);
@@ -266,6 +275,7 @@ export class Builder {
       await saveTokenizer(tokenizer, directory.tokenizer);
       return tokenizer;
     }
+    if (config.init_from !== null) return this.#initTokenizer(config.init_from, init, directory);
     const { train } = config.tokenizer;
     if (train === null)
       throw errorFor('INTERNAL', 'no tokenizer is configured', 'report this with config.yaml');
@@ -283,6 +293,20 @@ export class Builder {
       signal: this.#setup.signal,
       onProgress: (event) => this.#say(event),
     });
+    await saveTokenizer(tokenizer, directory.tokenizer);
+    return tokenizer;
+  }
+
+  /** The tokenizer of the model that the run starts from, saved as the run's own. */
+  async #initTokenizer(
+    named: string,
+    init: InitSource | null,
+    directory: RunDirectory,
+  ): Promise<NativeTokenizer> {
+    if (init === null || init.tokenizer === null) {
+      throw errorFor('TOKENIZER_INVALID', `${named} has no tokenizer`, 'name one with --tokenizer');
+    }
+    const tokenizer = await this.#binding.tokenizerFromPath(init.tokenizer);
     await saveTokenizer(tokenizer, directory.tokenizer);
     return tokenizer;
   }
@@ -336,6 +360,7 @@ export class Builder {
     tokenizer: NativeTokenizer,
     heldOut: HeldOut | null,
     resumed: Resumed | null,
+    init: InitSource | null,
   ): Promise<NativeTrainer> {
     const { data, training } = config;
     const parts = { binding: this.#binding, config, sources: source.sources, tokenizer, heldOut };
@@ -360,6 +385,7 @@ export class Builder {
         device: training.device,
         seed: training.seed,
         checkpoint: resumed?.checkpoint.path ?? null,
+        init_from: init?.directory ?? null,
       }),
       feed,
       tokenizer,

@@ -1,12 +1,15 @@
-export { CheckpointStore, namedCheckpoint, verify } from './checkpoint.js';
+export { CheckpointStore, namedCheckpoint, readState, runOf, verify } from './checkpoint.js';
 export type { Checkpoint, Manifest } from './checkpoint.js';
-export { exists, onDisk, replaceFile, sha256, sha256File } from './disk.js';
+export { disk, exists, onDisk, replaceFile, sha256, sha256File } from './disk.js';
 export type { DoneEvent, SetupEvent, TrainerEvent } from './events.js';
 export { limitsInWords } from './limits.js';
 export { defaultParts, openCorpus } from './parts.js';
 export type { EvalRow, SourceShare, StepRow } from './metrics.js';
 export { isHeld, Lock } from './lock.js';
+export { findModel } from './model-source.js';
+export type { ModelSource } from './model-source.js';
 export { duration, Progress, short } from './progress.js';
+export type { StreamState, TrainerState } from './resume.js';
 export { StopSignals } from './signals.js';
 export type { OpenSource, SourceConfig, SourceReady, TrainableCorpus } from './source.js';
 export { createTokenizerTrainer, holdsTokenizer, saveTokenizer, trainTokenizer } from './tokenizer.js';

@@ -1,5 +1,6 @@
 use crate::{Architecture, ModelConfig, ModelError, config::INITIALIZER_RANGE};
 use serde_json::{Map, Value, json};
+use std::path::Path;
 
 impl ModelConfig {
     /// The `config.json` that `transformers` reads beside `model.safetensors`.
@@ -44,6 +45,35 @@ impl ModelConfig {
             all.extend(own);
         }
         format!("{value:#}\n")
+    }
+
+    /// Reads the `config.json` of a model directory.
+    ///
+    /// # Errors
+    /// `CHECKPOINT_CORRUPT` when there is none, and those of [`ModelConfig::from_hf_json`].
+    pub fn read(directory: &Path) -> Result<Self, ModelError> {
+        let path = directory.join("config.json");
+        let text =
+            std::fs::read_to_string(&path).map_err(|error| ModelError::from_io(&error, "read", &path))?;
+        Self::from_hf_json(&text)
+    }
+
+    /// What no shape shows: how the weights of `directory`, whose configuration is `theirs`, are to be used.
+    pub(crate) fn expect_meaning(&self, theirs: &Self, directory: &Path) -> Result<(), ModelError> {
+        let keys: [(&str, Value, Value); 5] = [
+            ("architecture", json!(self.architecture), json!(theirs.architecture)),
+            ("num_attention_heads", json!(self.num_attention_heads), json!(theirs.num_attention_heads)),
+            ("rope_theta", json!(self.rope_theta), json!(theirs.rope_theta)),
+            ("rms_norm_eps", json!(self.rms_norm_eps), json!(theirs.rms_norm_eps)),
+            ("tie_word_embeddings", json!(self.tie_word_embeddings), json!(theirs.tie_word_embeddings)),
+        ];
+        match keys.into_iter().find(|(_, ours, theirs)| ours != theirs) {
+            None => Ok(()),
+            Some((key, ours, theirs)) => Err(ModelError::config(
+                format!("model.{key} is {ours} in the configuration and {theirs} in {}", directory.display()),
+                format!("set model.{key} to {theirs}"),
+            )),
+        }
     }
 
     /// Reads a `config.json` of `transformers`.

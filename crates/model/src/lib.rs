@@ -6,11 +6,13 @@
 mod config;
 mod decoder;
 mod error;
+mod export;
 mod generator;
 mod hugging_face;
 mod parameters;
 mod random;
 mod sampler;
+mod stored;
 mod transformer;
 mod weights;
 
@@ -20,9 +22,11 @@ pub mod ops;
 pub use config::{Architecture, ModelConfig, ParameterCount};
 pub use decoder::Decoder;
 pub use error::ModelError;
+pub use export::{ExportOptions, Exported, StoredType, export_model};
 pub use generator::{Generator, GeneratorOptions};
 pub use parameters::{Init, Parameter, ParameterSpec, Parameters};
 pub use random::Random;
 pub use sampler::{Sampler, SamplerOptions};
+pub use stored::StoredWeights;
 pub use transformer::{Loss, Transformer};
 pub use weights::{FileDigest, NamedTensor, WeightFile, read_weights, write_synced, write_weights};

@@ -1,4 +1,4 @@
-use crate::{ModelConfig, ModelError, Random, WeightFile};
+use crate::{ModelConfig, ModelError, Random, StoredWeights, WeightFile};
 use candle_core::{Device, Tensor, Var};
 use std::{collections::HashMap, path::Path};
 
@@ -76,19 +76,13 @@ impl Parameters {
         })
     }
 
-    /// The parameters stored in a `model.safetensors`.
+    /// The parameters stored in a model directory.
     ///
     /// # Errors
     /// `CHECKPOINT_CORRUPT` when one is missing, has another shape, or is more than the configuration knows.
-    pub fn load(config: &ModelConfig, path: &Path, device: &Device) -> Result<Self, ModelError> {
-        let mut file = crate::read_weights(path)?;
-        let parameters = Self::build(config, device, |spec| file.take(&spec.name, &spec.shape))?;
-        // A tied model saved by others may carry the head a second time.
-        if config.tie_word_embeddings {
-            file.forget("lm_head.weight");
-        }
-        file.expect_empty()?;
-        Ok(parameters)
+    pub fn load(config: &ModelConfig, stored: &StoredWeights, device: &Device) -> Result<Self, ModelError> {
+        stored.expect(config).map_err(|error| stored.corrupt(error.message))?;
+        Self::build(config, device, |spec| stored.read(&spec.name))
     }
 
     fn build(

@@ -1,4 +1,4 @@
-use crate::{Architecture, ModelConfig, ModelError, Parameters, kernels::RotaryTable, ops};
+use crate::{Architecture, ModelConfig, ModelError, Parameters, StoredWeights, kernels::RotaryTable, ops};
 use candle_core::{Device, Tensor};
 use std::{path::Path, sync::Arc};
 
@@ -33,17 +33,41 @@ impl Transformer {
         Ok(Self::from_parts(config, parameters))
     }
 
-    /// A model from a directory with `config.json` and `model.safetensors`.
+    /// A model from a directory with `config.json` and its weights (see [`StoredWeights`]).
     ///
     /// # Errors
     /// `CONFIG_INVALID`, `CHECKPOINT_CORRUPT`.
     pub fn load(directory: &Path, device: &Device) -> Result<Self, ModelError> {
-        let path = directory.join("config.json");
-        let text =
-            std::fs::read_to_string(&path).map_err(|error| ModelError::from_io(&error, "read", &path))?;
-        let config = ModelConfig::from_hf_json(&text)?;
-        let parameters = Parameters::load(&config, &directory.join("model.safetensors"), device)?;
+        let config = ModelConfig::read(directory)?;
+        let parameters = Parameters::load(&config, &StoredWeights::open(directory)?, device)?;
         Ok(Self::from_parts(config, parameters))
+    }
+
+    /// A model of this shape with the weights that another directory holds.
+    ///
+    /// # Errors
+    /// As [`Transformer::check_weights_of`]; `CHECKPOINT_CORRUPT` for values that cannot be read.
+    pub fn with_weights_of(
+        config: ModelConfig,
+        directory: &Path,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let stored = Self::check_weights_of(&config, directory)?;
+        let parameters = Parameters::load(&config, &stored, device)?;
+        Ok(Self::from_parts(config, parameters))
+    }
+
+    /// Holds the weights in a directory, and what its `config.json` says about their use, against a shape. No value is
+    /// read.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` naming the tensor with both shapes, or the key; `CHECKPOINT_CORRUPT`.
+    pub fn check_weights_of(config: &ModelConfig, directory: &Path) -> Result<StoredWeights, ModelError> {
+        config.validate()?;
+        let stored = StoredWeights::open(directory)?;
+        stored.expect(config)?;
+        config.expect_meaning(&ModelConfig::read(directory)?, directory)?;
+        Ok(stored)
     }
 
     fn from_parts(config: ModelConfig, parameters: Parameters) -> Self {

@@ -6,7 +6,9 @@ use std::{
     },
 };
 
-use candlewick_model::{Generator, GeneratorOptions, Transformer};
+use candlewick_model::{
+    ExportOptions, Generator, GeneratorOptions, ModelConfig, StoredType, Transformer, export_model,
+};
 use candlewick_tokenizer::{StreamDecoder, Tokenizer};
 use napi::{Env, bindgen_prelude::Object};
 use napi_derive::napi;
@@ -36,7 +38,7 @@ struct Sampling {
     seed: u64,
 }
 
-/// Loads a directory with `model.safetensors` and `config.json`. The tokenizer lies beside them, or is the run's.
+/// Loads a directory with `config.json` and weights. The tokenizer lies beside them, or is the run's.
 #[napi(ts_return_type = "Promise<NativeModel>")]
 pub fn load_model(env: &Env, dir: String, device: String) -> napi::Result<Object<'_>> {
     let (promise, object) = Promise::<NativeModel>::new(env)?;
@@ -68,6 +70,55 @@ pub fn load_model(env: &Env, dir: String, device: String) -> napi::Result<Object
         .spawn(body)
         .expect("the operating system starts a thread");
     Ok(object)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExportJson {
+    dtype: StoredType,
+}
+
+/// Writes the model in `from`, in the form that transformers loads, and its tokenizer into the directory `to`, which
+/// is there. Options are JSON; JSON: what was exported.
+#[napi(js_name = "exportModel", ts_return_type = "Promise<string>")]
+pub fn export_directory(env: &Env, from: String, to: String, options: String) -> napi::Result<Object<'_>> {
+    let ExportJson { dtype } = serde_json::from_str(&options).map_err(Failure::from)?;
+    let (promise, object) = Promise::<String>::new(env)?;
+    let export = move || -> Result<String, Failure> {
+        let (from, to) = (Path::new(&from), Path::new(&to));
+        let tokenizer = Tokenizer::from_path(&tokenizer_of(from)?)?;
+        let (eos_token_id, _) = tokenizer.eos_token()?;
+        let options =
+            ExportOptions { dtype, vocab_size: tokenizer.vocab_size(), eos_token_id, shard_bytes: None };
+        let exported = export_model(from, to, &options)?;
+        tokenizer.save(to)?;
+        Ok(serde_json::to_string(&exported)?)
+    };
+    std::thread::Builder::new()
+        .name("export".into())
+        .spawn(move || promise.settle(export()))
+        .expect("the operating system starts a thread");
+    Ok(object)
+}
+
+/// JSON: where the tokenizer of a model directory lies (null where there is none), and the rows of the model's embedding.
+#[napi]
+pub fn inspect_model(dir: String) -> napi::Result<String> {
+    let dir = Path::new(&dir);
+    let inspect = || -> Result<serde_json::Value, Failure> {
+        let config = ModelConfig::read(dir)?;
+        let tokenizer = tokenizer_of(dir).ok();
+        Ok(serde_json::json!({ "vocab_size": config.vocab_size, "tokenizer": tokenizer }))
+    };
+    Ok(inspect()?.to_string())
+}
+
+/// Throws CONFIG_INVALID where the weights of a directory do not fit a model (JSON, as in the configuration).
+#[napi]
+pub fn check_weights(dir: String, model: String) -> napi::Result<()> {
+    let model: ModelConfig = serde_json::from_str(&model).map_err(Failure::from)?;
+    Transformer::check_weights_of(&model, Path::new(&dir)).map_err(Failure::from)?;
+    Ok(())
 }
 
 fn tokenizer_of(dir: &Path) -> Result<PathBuf, Failure> {

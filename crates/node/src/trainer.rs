@@ -36,6 +36,7 @@ struct TrainerJson {
     device: String,
     seed: u64,
     checkpoint: Option<PathBuf>,
+    init_from: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -75,6 +76,8 @@ pub fn create_trainer<'e>(
         schedule: options.schedule,
         seed: options.seed,
         device: device(&options.device)?,
+        // A checkpoint has weights of its own.
+        init_from: options.init_from.filter(|_| options.checkpoint.is_none()),
         threads: options.threads,
     };
     let (promise, object) = Promise::<NativeTrainer>::new(env)?;

@@ -43,6 +43,7 @@ fn main() -> Result<(), candlewick_train::TrainError> {
             decay_ratio: 0.2,
         },
         seed: 1,
+        init_from: None,
         device: Device::Cpu,
         threads,
     };

@@ -45,10 +45,10 @@ pub enum StepOutcome {
 }
 
 impl Engine {
-    /// A fresh model and optimizer.
+    /// A model, fresh or with the weights of another (`init_from`), and a fresh optimizer.
     ///
     /// # Errors
-    /// `CONFIG_INVALID`, `OUT_OF_MEMORY_HOST`.
+    /// `CONFIG_INVALID`, `OUT_OF_MEMORY_HOST`; `CHECKPOINT_CORRUPT` for weights that cannot be read.
     pub fn new(options: &TrainOptions) -> Result<Self, TrainError> {
         options.validate()?;
         let threads = options.threads.unwrap_or(0);
@@ -63,7 +63,10 @@ impl Engine {
                     "set a smaller number of threads, or raise the limit of processes (ulimit -u)",
                 )
             })?;
-        let transformer = Transformer::new(options.model.clone(), options.seed, &Device::Cpu)?;
+        let transformer = match &options.init_from {
+            None => Transformer::new(options.model.clone(), options.seed, &Device::Cpu)?,
+            Some(directory) => Transformer::with_weights_of(options.model.clone(), directory, &Device::Cpu)?,
+        };
         let optimizer = AdamW::new(options.optimizer.clone(), transformer.parameters());
         let gradients = Gradients::new(transformer.parameters());
         let pass = Pass::new(&transformer)?;

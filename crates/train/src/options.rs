@@ -1,6 +1,7 @@
 use crate::{Schedule, TrainError};
 use candlewick_model::ModelConfig;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// Where the step runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -60,6 +61,9 @@ pub struct TrainOptions {
     /// Where the step runs.
     #[serde(default)]
     pub device: Device,
+    /// A model directory whose weights the model starts from, instead of fresh ones.
+    #[serde(default)]
+    pub init_from: Option<PathBuf>,
     /// Threads of the step; `None` for one a core. Part of what makes a run bitwise repeatable.
     #[serde(default)]
     pub threads: Option<usize>,

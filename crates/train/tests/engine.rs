@@ -45,6 +45,7 @@ fn options(architecture: Architecture, tie_word_embeddings: bool) -> TrainOption
         },
         seed: 5,
         device: Device::Cpu,
+        init_from: None,
         threads: Some(2),
     }
 }
@@ -216,6 +217,25 @@ fn going_on_from_a_checkpoint_equals_never_having_stopped_bitwise() {
         assert_eq!(steps(&mut interrupted, stop..stop + 2), all[stop as usize..stop as usize + 2]);
     }
     assert_eq!(bits(&interrupted), bits(&straight));
+}
+
+#[test]
+fn init_from_takes_the_weights_of_a_model_directory_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut first = Engine::new(&qwen3()).unwrap();
+    done(&mut first, &batch(&qwen3(), 0), 0.1);
+    first.save(directory.path()).unwrap();
+    let begun = TrainOptions { seed: 99, init_from: Some(directory.path().to_path_buf()), ..qwen3() };
+    let engine = Engine::new(&begun).unwrap();
+    assert_eq!((bits(&engine), engine.steps()), (bits(&first), 0));
+
+    let mut wider = begun;
+    wider.model.intermediate_size += 8;
+    let error = Engine::new(&wider).unwrap_err();
+    assert!(
+        error.code == "CONFIG_INVALID" && error.message.contains("mlp.gate_proj.weight has shape"),
+        "{error:?}"
+    );
 }
 
 #[test]

@@ -37,11 +37,22 @@ export type {
   TrainerEvent,
   TrainerOptions,
 } from './run/index.js';
-export { Tokenizer } from './tokenizer/index.js';
+export { DecodeStream, Tokenizer } from './tokenizer/index.js';
 export type {
+  Compression,
+  EncodeOptions,
+  IdList,
+  Ids,
+  InspectOptions,
+  NamedToken,
   Pattern,
+  SampleQuality,
+  ScriptQuality,
   Text,
   TextSource,
+  TokenizerComparison,
+  TokenizerFacts,
   TokenizerProgress,
+  TokenizerReport,
   TokenizerTrainOptions,
 } from './tokenizer/index.js';

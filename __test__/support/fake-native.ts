@@ -5,9 +5,11 @@ import { errorFor } from '../../src/errors.js';
 import type {
   FeedOptions,
   NativeBinding,
+  NativeDecodeStream,
   NativeFeed,
   NativeHeldOut,
   NativeLink,
+  NativeQualitySample,
   NativeTokenizer,
   NativeTrainer,
 } from '../../src/native/binding.js';
@@ -68,6 +70,9 @@ export class FakeNative {
       } catch (cause) {
         throw errorFor('TOKENIZER_INVALID', `${path} holds no tokenizer`, 'name another directory', cause);
       }
+    },
+    tokenizerFromRankFile: () => {
+      throw new Error('the fake reads no rank file');
     },
     createTokenizerTrainer: (options) => {
       const { vocab_size: size } = JSON.parse(options) as { vocab_size: number };
@@ -312,8 +317,28 @@ class FakeTokenizer implements NativeTokenizer {
     return new Uint32Array();
   }
 
+  encodeDocument(): Uint32Array {
+    return new Uint32Array();
+  }
+
+  encodeWithOffsets(): { ids: Uint32Array; offsets: Uint32Array } {
+    return { ids: new Uint32Array(), offsets: new Uint32Array() };
+  }
+
   async encodeBatch(): Promise<{ ids: Uint32Array; ends: Uint32Array }[]> {
     return [];
+  }
+
+  decodeStream(): NativeDecodeStream {
+    return { push: () => '', finish: () => '' };
+  }
+
+  facts(): Promise<string> {
+    throw new Error('a fake tokenizer has no facts');
+  }
+
+  qualitySample(): NativeQualitySample {
+    throw new Error('a fake tokenizer measures nothing');
   }
 
   decode(ids: Uint32Array): string {

@@ -28,6 +28,7 @@ import {
 import { ignoreClosedPipes, Output } from './output.js';
 import { PartialTraining } from './partial-training.js';
 import type { OutputOptions } from './output.js';
+import { tellQuality } from './training-quality.js';
 
 interface TokenizerFlags extends OutputOptions {
   dataset?: string;
@@ -247,10 +248,11 @@ async function train(
         bytes,
         seconds,
       };
-      output.event({ ...result, digest: tokenizer.digest() });
       people.say(
         `${tokenizer.vocabSize().toLocaleString('en-US')} tokens from ${documents.toLocaleString('en-US')} documents in ${seconds.toFixed(1)} s`,
       );
+      await tellQuality(tokenizer, sources, output, signals.signal);
+      output.event({ ...result, digest: tokenizer.digest() });
       output.result(`${directory}\n`);
       people.say(`next:\n  npx candlewick tokenizer encode ${directory} "Once upon a time"`);
       if (origin.dataset !== null)

@@ -173,6 +173,34 @@ export interface NativeTokenizer {
   endOfText(): { id: number; token: string };
   digest(): string;
   save(dir: string): Promise<void>;
+  /** As `encode`, but a special token's spelling is plain text. */
+  encodeDocument(text: string | Uint8Array): Uint32Array;
+  /** Start and end of each id, in UTF-16 units of a string or in bytes of bytes. */
+  encodeWithOffsets(text: string | Uint8Array, special: boolean): { ids: Uint32Array; offsets: Uint32Array };
+  decodeStream(skipSpecial: boolean): NativeDecodeStream;
+  /** JSON: what this tokenizer is, and who serves it. */
+  facts(): Promise<string>;
+  qualitySample(): NativeQualitySample;
+}
+
+export interface NativeDecodeStream {
+  /** The characters that ids complete. */
+  push(ids: Uint32Array): string;
+  /** What is still held back. */
+  finish(): string;
+}
+
+/** What a tokenizer makes of a sample of text. */
+export interface NativeQualitySample {
+  count(documents: (string | Uint8Array)[]): Promise<void>;
+  /** Counts every document of a feed without bringing text into JavaScript; ends with the feed. */
+  consume(feed: NativeFeed): Promise<void>;
+  /** JSON: what was counted. */
+  report(): Promise<string>;
+  /** JSON: compression by size of the vocabulary. */
+  byVocabSize(): Promise<string>;
+  /** JSON: compression of another tokenizer on the same text. */
+  compare(peer: NativeTokenizer): Promise<string>;
 }
 
 export interface NativeTokenizerTrainer {
@@ -244,6 +272,8 @@ export interface NativeBinding {
   /** The held-out documents of several sources as one, in their order. */
   joinHeldOut(parts: NativeHeldOut[]): NativeHeldOut;
   tokenizerFromPath(path: string): Promise<NativeTokenizer>;
+  /** A rank file of tiktoken, with the pattern that belongs to it. */
+  tokenizerFromRankFile(path: string, pattern: string): Promise<NativeTokenizer>;
   createTokenizerTrainer(options: string): NativeTokenizerTrainer;
   /** `options`: model, training, optimizer and schedule as in the configuration, `checkpoint`: directory to go on from or null. */
   createTrainer(options: string, feed: NativeFeed, tokenizer: NativeTokenizer): Promise<NativeTrainer>;

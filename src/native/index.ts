@@ -31,6 +31,7 @@ interface Compiled {
   collectHeldOut(feed: NativeFeed, tokenizer: NativeTokenizer): Promise<NativeHeldOut>;
   joinHeldOut(parts: NativeHeldOut[]): NativeHeldOut;
   tokenizerFromPath(path: string): Promise<NativeTokenizer>;
+  tokenizerFromRankFile(path: string, pattern: string): Promise<NativeTokenizer>;
   createTrainer(options: string, feed: NativeFeed, tokenizer: NativeTokenizer): Promise<NativeTrainer>;
   loadModel(dir: string, device: string): Promise<NativeModel>;
   exportModel(from: string, to: string, options: string): Promise<string>;
@@ -133,6 +134,7 @@ function bind(compiled: Compiled): NativeBinding {
     collectHeldOut: (feed, tokenizer) => call(() => compiled.collectHeldOut(feed, tokenizer)),
     joinHeldOut: (parts) => call(() => compiled.joinHeldOut(parts)),
     tokenizerFromPath: (path) => call(() => compiled.tokenizerFromPath(path)),
+    tokenizerFromRankFile: (path, pattern) => call(() => compiled.tokenizerFromRankFile(path, pattern)),
     createTokenizerTrainer: (options) => call(() => new compiled.NativeTokenizerTrainer(options)),
     createTrainer: (options, feed, tokenizer) => call(() => compiled.createTrainer(options, feed, tokenizer)),
     loadModel: (dir, device) => call(() => compiled.loadModel(dir, device)),

@@ -7,12 +7,28 @@ import { errorFor } from '../errors.js';
 import type { NativeTokenizer, NativeTokenizerTrainer } from '../native/binding.js';
 import { native } from '../native/index.js';
 import { createTokenizerTrainer, saveTokenizer, trainTokenizer } from '../run/index.js';
+import { DecodeStream, toIds } from './decode-stream.js';
+import type { Ids } from './decode-stream.js';
+import { inspect } from './quality.js';
+import type { InspectOptions, TokenizerReport } from './quality.js';
+import { isCorpus } from './source.js';
+import type { Text, TextSource } from './source.js';
 
-/** A text: a string, or UTF-8 bytes (what is not UTF-8 in them becomes U+FFFD). */
-export type Text = string | Uint8Array;
-
-/** What a tokenizer can be trained on: a corpus, whose text stays native, or anything that gives texts. */
-export type TextSource = StreamingCorpus | AsyncIterable<Text> | Iterable<Text>;
+export { DecodeStream } from './decode-stream.js';
+export type { Ids } from './decode-stream.js';
+export { sampleOfStream } from './quality.js';
+export type {
+  Compression,
+  IdList,
+  InspectOptions,
+  NamedToken,
+  SampleQuality,
+  ScriptQuality,
+  TokenizerComparison,
+  TokenizerFacts,
+  TokenizerReport,
+} from './quality.js';
+export type { Text, TextSource } from './source.js';
 
 /** How text is cut into words before merging. */
 export type Pattern = 'gpt2' | 'cl100k' | 'o200k' | 'llama3' | 'qwen2';
@@ -66,6 +82,12 @@ export interface TokenizerProgress {
   seconds: number;
 }
 
+/** How a text is encoded. */
+export interface EncodeOptions {
+  /** Whether special tokens in it are recognised; default: true. */
+  special?: boolean | undefined;
+}
+
 /** Documents handed to the native counter at a time. */
 const BATCH = 1000;
 
@@ -99,9 +121,35 @@ export class Tokenizer {
     return this.native.vocabSize();
   }
 
-  /** Ids of a text; special tokens in it are recognised, nothing is added. */
-  encode(text: Text): Uint32Array {
-    return this.native.encode(text);
+  /** The token that closes a document. Throws TOKENIZER_INVALID for a tokenizer without one. */
+  get endOfText(): { id: number; token: string } {
+    return this.native.endOfText();
+  }
+
+  /** SHA-256, in hex, over what determines ids. */
+  get digest(): string {
+    return this.native.digest();
+  }
+
+  /**
+   * Ids of a text; nothing is added. Special tokens in it are recognised; with `special: false` their spelling is plain
+   * text, as in the documents of training. Throws TOKENIZER_INVALID where a file that our own encoder does not serve
+   * (`outside_registry` of `inspect`) has no ids for the text.
+   */
+  encode(text: Text, options: EncodeOptions = {}): Uint32Array {
+    return (options.special ?? true)
+      ? this.native.encode(checked(text))
+      : this.native.encodeDocument(checked(text));
+  }
+
+  /**
+   * The ids of `encode`, and where each comes from: `offsets[2 * i]` and `offsets[2 * i + 1]` are start and end of
+   * `ids[i]`. For a string they are its own indices (UTF-16 units), so that `text.slice(start, end)` is the token's
+   * text; for bytes they are positions in the bytes. They are whole characters: tokens that share a character all
+   * cover it; marks that NFC composes (pattern `qwen2`) are in none, as in the `tokenizers` library. Throws as `encode`.
+   */
+  encodeWithOffsets(text: Text, options: EncodeOptions = {}): { ids: Uint32Array; offsets: Uint32Array } {
+    return this.native.encodeWithOffsets(checked(text), options.special ?? true);
   }
 
   /**
@@ -125,13 +173,29 @@ export class Tokenizer {
     return arrays;
   }
 
-  /** Text of ids. What is not valid UTF-8 becomes U+FFFD. */
-  decode(ids: Uint32Array | readonly number[], options: { skipSpecial?: boolean } = {}): string {
-    const array = ids instanceof Uint32Array ? ids : Uint32Array.from(ids);
-    return this.native.decode(array, options.skipSpecial ?? false);
+  /** Text of ids. What is not valid UTF-8 becomes U+FFFD; an id outside the vocabulary adds nothing. */
+  decode(ids: Ids, options: { skipSpecial?: boolean } = {}): string {
+    return this.native.decode(toIds(ids), options.skipSpecial ?? false);
   }
 
-  /** Writes `tokenizer.json`, `vocab.json`, `merges.txt`, `tokenizer_config.json` and more; all of them or none. */
+  /** A decoder for ids as they come: never half a character. */
+  decodeStream(options: { skipSpecial?: boolean } = {}): DecodeStream {
+    return new DecodeStream(this.native.decodeStream(options.skipSpecial ?? false));
+  }
+
+  /**
+   * What this tokenizer is, and how it does on text: compression, fertility by script, unused tokens. Without a source
+   * the first alone. Throws ABORTED, DATASET_EMPTY, and what the source throws.
+   */
+  inspect(source: TextSource | null = null, options: InspectOptions = {}): Promise<TokenizerReport> {
+    return inspect(this.native, source, options);
+  }
+
+  /**
+   * Writes `tokenizer.json`, `vocab.json`, `merges.txt`, `tokenizer_config.json`, `special_tokens_map.json`,
+   * `tokenizer_manifest.json` and, where tiktoken gives the same ids, `tokenizer.tiktoken`; all of them or none. Throws
+   * NOT_WRITABLE and DISK_FULL.
+   */
   async save(directory: string): Promise<void> {
     await saveTokenizer(this.native, directory);
   }
@@ -152,8 +216,10 @@ function fixed(text: Text, at: number): Text {
   return moves ? text.slice() : text;
 }
 
-function isCorpus(source: TextSource): source is StreamingCorpus {
-  return 'open' in source && typeof source.open === 'function';
+/** Programs without types may pass anything. */
+function checked(text: Text): Text {
+  if (typeof text === 'string' || text instanceof Uint8Array) return text;
+  throw errorFor('USAGE', `a text is a string or a Uint8Array, not ${typeof text}`, 'convert it first');
 }
 
 function resolved(options: TokenizerTrainOptions) {

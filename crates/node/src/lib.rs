@@ -19,6 +19,7 @@ mod pipe;
 mod promise;
 mod texts;
 mod tokenizer;
+mod tokenizer_inspect;
 mod tokenizer_trainer;
 mod trainer;
 mod worker;

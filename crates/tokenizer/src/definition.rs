@@ -127,6 +127,16 @@ fn not_a_tokenizer(error: &serde_json::Error) -> TokenizerError {
     )
 }
 
+/// What a part of the file, with the parts in it, calls itself.
+pub(crate) fn kind_of(part: &Value) -> String {
+    let kind = part["type"].as_str().unwrap_or("of no type");
+    let parts = ["normalizers", "pretokenizers"].iter().find_map(|key| part[*key].as_array());
+    match parts {
+        Some(parts) => format!("{kind} of {}", parts.iter().map(kind_of).collect::<Vec<_>>().join(", ")),
+        None => kind.to_owned(),
+    }
+}
+
 /// `eos_token` of a `tokenizer_config.json`: a string, or an object with `content`.
 pub(crate) fn eos_of_config(config: &[u8]) -> Result<Option<String>, TokenizerError> {
     let config: Value = serde_json::from_slice(config).map_err(|error| {

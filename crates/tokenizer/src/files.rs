@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::definition::{BpeTables, Definition, OrderedVocab, write_tokenizer_config};
 use crate::error::TokenizerError;
+use crate::tiktoken;
 use crate::tokenizer::Tokenizer;
 
 /// The version of Unicode whose classes the patterns use.
@@ -39,6 +40,9 @@ pub(crate) fn read(path: &Path) -> Result<Files, TokenizerError> {
     })
 }
 
+/// The rank file that tiktoken reads.
+const RANK_FILE: &str = "tokenizer.tiktoken";
+
 /// Writes every file of `tokenizer` into `dir`, the manifest last.
 pub(crate) fn write(tokenizer: &Tokenizer, dir: &Path) -> Result<(), TokenizerError> {
     fs::create_dir_all(dir).map_err(|error| TokenizerError::unwritable(dir, &error))?;
@@ -52,6 +56,10 @@ pub(crate) fn write(tokenizer: &Tokenizer, dir: &Path) -> Result<(), TokenizerEr
         }
         write_file(dir, "vocab.json", &to_json(&OrderedVocab(&tables.by_id()))?)?;
         write_file(dir, "merges.txt", merges.as_bytes())?;
+    }
+    match tiktoken::rank_file(tokenizer) {
+        Ok(ranks) => write_file(dir, RANK_FILE, &ranks)?,
+        Err(_) => remove_file(dir, RANK_FILE)?,
     }
     write_file(dir, "tokenizer.json", &inner.tokenizer_json)?;
     let config = match &inner.config_json {
@@ -93,6 +101,17 @@ pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, Tokenize
     serde_json::to_vec_pretty(value).map_err(|error| {
         TokenizerError::invalid(format!("cannot write as JSON: {error}"), "report this as a bug")
     })
+}
+
+/// Removes what another tokenizer may have left.
+fn remove_file(dir: &Path, name: &str) -> Result<(), TokenizerError> {
+    let path = dir.join(name);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(TokenizerError::unwritable(&path, &error))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn write_file(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), TokenizerError> {

@@ -6,7 +6,8 @@
 //! - `offsets` says which bytes of the text each id stands for
 //! - [`StreamDecoder`] turns ids into text as they come (`decode`)
 //! - [`BpeTrainer`] counts the words of documents and finds the merges (`train`)
-//! - `definition` and `files` are the formats on disk, `pattern` the splitting patterns
+//! - [`QualitySample`] measures a tokenizer on text (`quality`)
+//! - `definition`, `files` and `tiktoken` are the formats on disk, `pattern` the splitting patterns
 
 mod alphabet;
 mod batch;
@@ -21,11 +22,13 @@ mod nfc;
 mod offsets;
 mod pages;
 mod pattern;
+mod quality;
 mod reference;
 mod registry;
 mod scan;
 mod special;
 mod split;
+mod tiktoken;
 mod tokenizer;
 mod train;
 mod word;
@@ -34,6 +37,10 @@ pub use batch::{Encoded, Text, recycle};
 pub use decode::StreamDecoder;
 pub use error::TokenizerError;
 pub use pattern::Pattern;
+pub use quality::{
+    AtSize, Comparison, Compression, IdList, NamedToken, QualityReport, QualitySample, SameSize,
+    ScriptQuality, TokenUse, TokenizerFacts,
+};
 pub use tokenizer::Tokenizer;
 pub use train::{BpeTrainer, MergeProgress, TrainOptions};
 

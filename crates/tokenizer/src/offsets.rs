@@ -1,11 +1,11 @@
 //! Where in the text each id comes from.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use tokenizers::normalizer::{NormalizedString, Range as Of};
 
 use crate::alphabet;
-use crate::definition::AddedToken;
 use crate::error::TokenizerError;
 use crate::nfc::nfc;
 use crate::special::{AddedTokens, Piece};
@@ -14,28 +14,31 @@ use crate::tokenizer::{Engine, Tokenizer};
 impl Tokenizer {
     /// The ids of [`Tokenizer::encode`], and for each the range of bytes of `text` that it stands for.
     ///
-    /// Ranges begin and end between characters: tokens that share a character all cover it, and under NFC a token
-    /// covers everything that was composed into it. Apart from that they follow each other without gaps. Where the
-    /// `tokenizers` crate serves the file, ranges are its own: its normalizer may drop text, and its post-processor
-    /// may leave spaces out. Errors: as [`Tokenizer::encode`].
+    /// They are the ranges that the `tokenizers` crate gives. They begin and end between characters: tokens that share
+    /// a character all cover it. Apart from that they follow each other without gaps, but for marks that NFC composed
+    /// into the letter before them, which are in no range. Where the crate serves the file, its normalizer may drop
+    /// more, and its post-processor may leave spaces out. Errors: as [`Tokenizer::encode`].
     pub fn encode_with_offsets(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>), TokenizerError> {
         self.offsets(text, true)
     }
 
-    /// As [`Tokenizer::encode_with_offsets`]; without `special`, special tokens are text.
-    pub(crate) fn offsets(
+    /// The ids of [`Tokenizer::encode_document`], with ranges as [`Tokenizer::encode_with_offsets`] has them.
+    pub fn encode_document_with_offsets(
         &self,
         text: &str,
-        special: bool,
     ) -> Result<(Vec<u32>, Vec<Range<usize>>), TokenizerError> {
+        self.offsets(text, false)
+    }
+
+    fn offsets(&self, text: &str, special: bool) -> Result<(Vec<u32>, Vec<Range<usize>>), TokenizerError> {
         if let Engine::Reference(reference) = self.engine() {
             return reference.offsets(text, special);
         }
         let mut ids = Vec::new();
         self.encode_with(text, special, &mut ids)?;
-        let normalizes = self.normalizes() && matches!(nfc(text), std::borrow::Cow::Owned(_));
+        let normalizes = self.normalizes() && matches!(nfc(text), Cow::Owned(_));
         let ranges = if normalizes {
-            let aligned = Aligned::new(text, self.added_tokens(), special);
+            let aligned = Aligned::new(self, text, special);
             self.walk(&ids, &aligned.text, |range| aligned.original(range))
         } else {
             self.walk(&ids, text, |range| whole_characters(text, range))
@@ -51,12 +54,12 @@ impl Tokenizer {
         original: impl Fn(Range<usize>) -> Range<usize>,
     ) -> Vec<Range<usize>> {
         let mut at = 0;
-        let mut next = |&id: &u32| {
+        let next = |&id: &u32| {
             let start = at;
             at = (at + self.length_at(id, &text.as_bytes()[at..])).min(text.len());
             original(start..at)
         };
-        ids.iter().map(&mut next).collect()
+        ids.iter().map(next).collect()
     }
 
     /// How many bytes `id` stands for at the beginning of `rest`. An added token may be spelled like a merged one that
@@ -89,23 +92,20 @@ struct Aligned {
 }
 
 impl Aligned {
-    fn new(text: &str, added: &[AddedToken], special: bool) -> Self {
+    fn new(tokenizer: &Tokenizer, text: &str, special: bool) -> Self {
         let mut aligned = Self { text: String::with_capacity(text.len()), origin: Vec::new() };
         let mut from = 0;
-        AddedTokens::new(added.iter().filter(|token| !token.normalized)).split(text, special, |piece| {
-            match piece {
-                Piece::Token(id) => {
-                    let content =
-                        added.binary_search_by_key(&id, |token| token.id).map(|at| &added[at].content);
-                    let content = content.map_or("", String::as_str);
-                    aligned.text.push_str(content);
-                    aligned.origin.extend(content.bytes().map(|_| from..from + content.len()));
-                    from += content.len();
-                }
-                Piece::Text(piece) => {
-                    aligned.push_nfc(piece, from);
-                    from += piece.len();
-                }
+        let raw = tokenizer.added_tokens().iter().filter(|token| !token.normalized);
+        AddedTokens::new(raw).split(text, special, |piece| match piece {
+            Piece::Token(id) => {
+                let content = tokenizer.added_token(id).map_or("", |token| token.content.as_str());
+                aligned.text.push_str(content);
+                aligned.origin.extend(content.bytes().map(|_| from..from + content.len()));
+                from += content.len();
+            }
+            Piece::Text(piece) => {
+                aligned.push_nfc(piece, from);
+                from += piece.len();
             }
         });
         aligned

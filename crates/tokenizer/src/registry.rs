@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::alphabet;
 use crate::bpe::{Bpe, Workspace};
-use crate::definition::{AddedToken, BpeTables, Definition};
+use crate::definition::{AddedToken, BpeTables, Definition, kind_of};
 use crate::encoder::Encoder;
 use crate::pattern::Pattern;
 use crate::scan::for_each_word;
@@ -45,16 +45,6 @@ pub(crate) fn encoder(definition: &Definition, tables: &BpeTables) -> Result<Enc
 /// Why a file whose model is not BPE is outside.
 pub(crate) fn not_bpe(definition: &Definition) -> String {
     format!("its model is {}, not BPE", definition.model.kind.as_deref().unwrap_or("of no named type"))
-}
-
-/// What a part of the file calls itself.
-fn kind_of(part: &Value) -> String {
-    let kind = part["type"].as_str().unwrap_or("of no type");
-    let parts = ["normalizers", "pretokenizers"].iter().find_map(|key| part[*key].as_array());
-    match parts {
-        Some(parts) => format!("{kind} of {}", parts.iter().map(kind_of).collect::<Vec<_>>().join(", ")),
-        None => kind.to_owned(),
-    }
 }
 
 fn unknown_pre_tokenizer(pre_tokenizer: &Value) -> String {

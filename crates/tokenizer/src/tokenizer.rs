@@ -43,6 +43,7 @@ pub(crate) struct Inner {
     tokens: TokenBytes,
     added: Vec<AddedToken>,
     byte_level: bool,
+    pub(crate) ignores_merges: bool,
     eos: Option<(u32, String)>,
     digest: String,
     pub(crate) tokenizer_json: Vec<u8>,
@@ -79,6 +80,7 @@ impl Tokenizer {
     ) -> Result<Self, TokenizerError> {
         let definition = Definition::parse(&tokenizer_json)?;
         let byte_level = definition.decoder["type"] == "ByteLevel";
+        let ignores_merges = definition.model.ignore_merges;
         let tables = definition.model.is_bpe().then(|| BpeTables::parse(&tokenizer_json)).transpose()?;
         let own = match &tables {
             Some(tables) => registry::encoder(&definition, tables),
@@ -123,6 +125,7 @@ impl Tokenizer {
             tokens,
             added,
             byte_level,
+            ignores_merges,
             eos,
             digest,
             tokenizer_json,
@@ -246,9 +249,8 @@ impl Tokenizer {
         let Engine::Own(encoder) = &self.inner.engine else { return None };
         let mut work = Workspace::default();
         let ids = (0..self.vocab_size() as u32).filter(|&id| {
-            let is_added = self.inner.added.binary_search_by_key(&id, |token| token.id).is_ok();
             let bytes = self.token_bytes(id);
-            !is_added && bytes.is_some_and(|bytes| !encoder.makes(bytes, id, &mut work))
+            !self.is_added(id) && bytes.is_some_and(|bytes| !encoder.makes(bytes, id, &mut work))
         });
         Some(ids.collect())
     }
@@ -259,8 +261,9 @@ impl Tokenizer {
     }
 
     /// Writes `tokenizer.json`, `vocab.json`, `merges.txt` (for BPE), `tokenizer_config.json`,
-    /// `special_tokens_map.json` and `tokenizer_manifest.json` into `dir`, which is made if need be. Each file
-    /// appears whole or not at all. Errors: `NOT_WRITABLE`, `DISK_FULL`.
+    /// `special_tokens_map.json`, `tokenizer_manifest.json` and, where tiktoken would give the same ids,
+    /// `tokenizer.tiktoken` into `dir`, which is made if need be. Each file appears whole or not at all. Errors:
+    /// `NOT_WRITABLE`, `DISK_FULL`.
     pub fn save(&self, dir: &Path) -> Result<(), TokenizerError> {
         files::write(self, dir)
     }
@@ -308,10 +311,16 @@ impl Tokenizer {
     }
 
     pub(crate) fn is_special(&self, id: u32) -> bool {
-        self.inner
-            .added
-            .binary_search_by_key(&id, |token| token.id)
-            .is_ok_and(|at| self.inner.added[at].special)
+        self.added_token(id).is_some_and(|token| token.special)
+    }
+
+    pub(crate) fn is_added(&self, id: u32) -> bool {
+        self.added_token(id).is_some()
+    }
+
+    pub(crate) fn added_token(&self, id: u32) -> Option<&AddedToken> {
+        let at = self.inner.added.binary_search_by_key(&id, |token| token.id).ok()?;
+        self.inner.added.get(at)
     }
 }
 

@@ -46,6 +46,7 @@ fn a_saved_tokenizer_loads_the_same_here_and_in_the_crate() {
             "merges.txt",
             "special_tokens_map.json",
             "tokenizer.json",
+            "tokenizer.tiktoken",
             "tokenizer_config.json",
             "tokenizer_manifest.json",
             "vocab.json",

@@ -333,12 +333,21 @@ class FakeTokenizer implements NativeTokenizer {
     return { push: () => '', finish: () => '' };
   }
 
-  facts(): Promise<string> {
-    throw new Error('a fake tokenizer has no facts');
+  async facts(): Promise<string> {
+    return JSON.stringify({ vocab_size: this.#size, unreachable: null });
   }
 
   qualitySample(): NativeQualitySample {
-    throw new Error('a fake tokenizer measures nothing');
+    const counted = { documents: 1, bytes: 8, bytes_per_token: 4, tokens_per_word: 2, lossless_documents: 1 };
+    const shares = { single_byte_share: 0, partial_character_share: 0 };
+    const unreached = { count: 0, of: this.#size, share: 0, first: [] };
+    return {
+      count: async () => undefined,
+      consume: async () => undefined,
+      report: async () => JSON.stringify({ ...counted, ...shares, unreached }),
+      byVocabSize: async () => '[]',
+      compare: async () => '{}',
+    };
   }
 
   decode(ids: Uint32Array): string {

@@ -8,13 +8,13 @@ name: `auto` and `tokenizers`, ids a text, special tokens recognised and none ad
 `tokenizer.json` and the ranks of `tokenizer.tiktoken`; `eos`, the token that transformers takes for the end of a text.
 
 This is also how a saved tokenizer is loaded with tiktoken. tiktoken has no normalizer: a text for a tokenizer with NFC
-(the pattern qwen2) has to be brought to NFC first.
+(the pattern qwen2) has to be brought to NFC first, by the tables of the `tokenizers` package (Unicode 9): Python's newer
+ones order marks that came later.
 """
 
 import json
 import os
 import sys
-import unicodedata
 
 GPT2 = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
@@ -35,7 +35,7 @@ def tiktoken_encoding(directory, definition):
 
 
 def ids_of(directory, texts):
-    from tokenizers import Tokenizer
+    from tokenizers import Tokenizer, normalizers
     from transformers import AutoTokenizer
 
     with open(os.path.join(directory, "tokenizer.json"), encoding="utf-8") as file:
@@ -45,9 +45,9 @@ def ids_of(directory, texts):
     ids = [auto.encode(text, add_special_tokens=False) for text in texts]
     try:
         encoding = tiktoken_encoding(directory, definition)
-        normalizer = definition["normalizer"] or {}
-        normal = unicodedata.normalize if normalizer.get("type") == "NFC" else lambda _, text: text
-        tiktoken_ids = [encoding.encode(normal("NFC", text), disallowed_special=()) for text in texts]
+        composes = (definition["normalizer"] or {}).get("type") == "NFC"
+        normal = normalizers.NFC().normalize_str if composes else str
+        tiktoken_ids = [encoding.encode(normal(text), disallowed_special=()) for text in texts]
     except ImportError:
         tiktoken_ids = None
     return {

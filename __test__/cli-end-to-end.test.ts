@@ -189,6 +189,20 @@ sys.exit(os.waitstatus_to_exitcode(status))
     ];
     const first = start('train-tokenizer-streaming', ...flags, '--json');
     expect(await first.ended, first.stderr).toBe(0);
+    const events = first.stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { type: string });
+    const quality = events.find(({ type }) => type === 'quality');
+    expect(quality).toMatchObject({ tokenizer: { encoder: 'candlewick', vocab_size: 500 } });
+    expect(quality).toMatchObject({ sample: { bytes_per_token: expect.any(Number) } });
+    expect(events.at(-1)).toMatchObject({ type: 'done', reason: 'trained' });
+    const manifest: unknown = JSON.parse(readFileSync(join(tokenizer, 'tokenizer_manifest.json'), 'utf8'));
+    expect(manifest).toMatchObject({
+      pattern: 'gpt2',
+      documents: 40,
+      corpus: { dataset: 'sample', files: 3 },
+    });
     const text = 'def f(x):\n    return "ü" * x';
     const encoded = start('candlewick', 'tokenizer', 'encode', tokenizer, text);
     expect(await encoded.ended, encoded.stderr).toBe(0);

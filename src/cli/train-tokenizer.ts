@@ -15,7 +15,7 @@ import {
   StopSignals,
   trainTokenizer,
 } from '../run/index.js';
-import type { SetupEvent, TrainableCorpus } from '../run/index.js';
+import type { SetupEvent, SourceReady, TrainableCorpus } from '../run/index.js';
 import {
   anyNumber,
   addOptions,
@@ -233,7 +233,10 @@ async function train(
       await saveTokenizer(
         tokenizer,
         directory,
-        { [ORIGIN_FILE]: { ...origin, revision: ready?.revision ?? null } },
+        {
+          [ORIGIN_FILE]: { ...origin, revision: ready?.revision ?? null },
+          ...(ready === undefined ? {} : { 'tokenizer_manifest.json': { corpus: corpusFacts(ready) } }),
+        },
         inside === null ? {} : { 'counts.bin': inside },
       );
       await partial.remove();
@@ -293,6 +296,19 @@ async function open(
     },
     { signal: signals.signal, notice: (notice) => tell({ type: 'source', ...notice }) },
   );
+}
+
+/** What the documents were, in file order from the beginning; how many stands beside it in the manifest. */
+function corpusFacts({
+  dataset,
+  config_name,
+  split,
+  revision,
+  text_column,
+  text_template,
+  files,
+}: SourceReady) {
+  return { dataset, config_name, split, revision, text_column, text_template, files: files.length };
 }
 
 /** Removes empty directories from `path` up to, and without, `end`. */

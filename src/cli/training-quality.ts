@@ -10,20 +10,29 @@ import type { Output } from './output.js';
 /** Documents that are read again for it. */
 const DOCUMENTS = 1000;
 
-/** Reads the first documents again and prints how they are encoded. A source that fails now spoils nothing. */
+/** How long a source may take to give them again. */
+const PATIENCE_MS = 20_000;
+
+/**
+ * Reads the first documents again and prints how they are encoded; nothing where there is no stream. The tokenizer is
+ * there already, so that a source that fails or hangs now spoils nothing.
+ */
 export async function tellQuality(
   tokenizer: NativeTokenizer,
   sources: readonly OpenSource[],
   output: Output,
   signal: AbortSignal,
 ): Promise<void> {
+  if (sources.length === 0) return;
+  const patience = AbortSignal.timeout(PATIENCE_MS);
   try {
     const facts = JSON.parse(await tokenizer.facts()) as TokenizerFacts;
-    const sample = await sampleOfStream(tokenizer, sources, DOCUMENTS, signal);
+    const sample = await sampleOfStream(tokenizer, sources, DOCUMENTS, AbortSignal.any([signal, patience]));
     for (const line of summaryInWords(facts, sample)) output.people.say(line);
     output.event({ type: 'quality', tokenizer: facts, sample });
   } catch (cause) {
     if (!(cause instanceof CandlewickError)) throw cause;
-    if (cause.code !== 'ABORTED') output.people.warn(`no report of the quality: ${cause.message}`);
+    const why = patience.aborted ? 'the source does not answer' : cause.message;
+    if (!signal.aborted) output.people.warn(`no report of the quality: ${why}`);
   }
 }

@@ -1,4 +1,4 @@
-import { mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { feedSources, linksOf } from '../corpus/index.js';
 import { errorFor } from '../errors.js';
@@ -250,6 +250,9 @@ function refuseEndless(sources: readonly OpenSource[], maxSamples: number | null
   );
 }
 
+/** The rank file for tiktoken, which not every tokenizer has. */
+const RANK_FILE = 'tokenizer.tiktoken';
+
 /**
  * Saves a tokenizer so that `directory` holds all of it or none. Files of others that lie there stay. `extra` are
  * more JSON files to put beside it, `moved` files by their names in the directory, taken from where they are.
@@ -257,7 +260,7 @@ function refuseEndless(sources: readonly OpenSource[], maxSamples: number | null
 export async function saveTokenizer(
   tokenizer: NativeTokenizer,
   directory: string,
-  extra: Record<string, unknown> = {},
+  extra: Record<string, object> = {},
   moved: Record<string, string> = {},
 ): Promise<void> {
   await onDisk(directory, async () => {
@@ -268,7 +271,10 @@ export async function saveTokenizer(
     try {
       await tokenizer.save(temporary);
       for (const [name, value] of Object.entries(extra)) {
-        await disk.writeFile(join(temporary, name), `${JSON.stringify(value, null, 2)}\n`);
+        const path = join(temporary, name);
+        // A file that the tokenizer wrote gets more keys.
+        const before = (await exists(path)) ? (JSON.parse(await readFile(path, 'utf8')) as object) : {};
+        await disk.writeFile(path, `${JSON.stringify({ ...before, ...value }, null, 2)}\n`);
       }
       for (const [name, path] of Object.entries(moved)) await rename(path, join(temporary, name));
       const names = await readdir(temporary);
@@ -277,6 +283,8 @@ export async function saveTokenizer(
       if ((await namesIn(directory)).length === 0) {
         await rename(temporary, directory);
       } else {
+        // One that another tokenizer left would give other ids.
+        if (!names.includes(RANK_FILE)) await rm(join(directory, RANK_FILE), { force: true });
         // tokenizer.json last: a tokenizer is there when it is.
         for (const name of names.sort(
           (a, b) => Number(a === 'tokenizer.json') - Number(b === 'tokenizer.json'),

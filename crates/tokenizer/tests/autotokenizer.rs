@@ -25,7 +25,7 @@ fn train(pattern: Pattern) -> Tokenizer {
     let mut trainer =
         BpeTrainer::new(TrainOptions { vocab_size: 700, pattern, special_tokens, ..TrainOptions::default() })
             .unwrap();
-    trainer.count(&[VARIED]);
+    trainer.count(&[VARIED]).unwrap();
     trainer.finish(&|_| true).unwrap()
 }
 

@@ -12,7 +12,7 @@ fn file(pattern: Pattern) -> Value {
     let mut trainer =
         BpeTrainer::new(TrainOptions { vocab_size: 800, pattern, special_tokens, ..TrainOptions::default() })
             .unwrap();
-    trainer.count(&[VARIED]);
+    trainer.count(&[VARIED]).unwrap();
     let dir = tempfile::tempdir().unwrap();
     trainer.finish(&|_| true).unwrap().save(dir.path()).unwrap();
     serde_json::from_slice(&std::fs::read(dir.path().join("tokenizer.json")).unwrap()).unwrap()

@@ -10,7 +10,7 @@ const VARIED: &str = include_str!("varied.txt");
 fn trained(pattern: Pattern, vocab_size: usize, text: &str) -> Tokenizer {
     let mut trainer =
         BpeTrainer::new(TrainOptions { vocab_size, pattern, ..TrainOptions::default() }).unwrap();
-    trainer.count(&[text]);
+    trainer.count(&[text]).unwrap();
     trainer.finish(&|_| true).unwrap()
 }
 

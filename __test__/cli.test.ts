@@ -91,7 +91,7 @@ describe('usage errors exit with 2 and say what would be right', () => {
       'candlewick',
       [],
       /a verb is missing/,
-      /train, train-tokenizer, generate, export, runs, tokenizer, data, dash, setup, doctor/,
+      /train, train-tokenizer, estimate, generate, export, runs, tokenizer, data, dash, setup, doctor/,
     ],
     ['candlewick', ['trian'], /unknown command 'trian'/, /did you mean train/],
     [
@@ -183,6 +183,7 @@ describe('help', () => {
     expect(verbs).toEqual([
       'train',
       'train-tokenizer',
+      'estimate',
       'generate',
       'export',
       'runs',

@@ -12,6 +12,7 @@ import type {
   NativeQualitySample,
   NativeTokenizer,
   NativeTrainer,
+  RunMemory,
 } from '../../src/native/binding.js';
 import type { SourceConfig, SourceReady, TrainableCorpus } from '../../src/run/index.js';
 
@@ -47,6 +48,23 @@ export class FakeNative {
   /** What was opened, in order. */
   readonly opened: Partial<SourceConfig>[] = [];
   vocabSize = 300;
+  /** What a run is said to take. */
+  memory: RunMemory = {
+    weights: 1,
+    gradients: 1,
+    moments: 1,
+    activations: 1,
+    stream: 1,
+    tokenizer: 1,
+    process: 1,
+    logits: 1,
+    scratch: 1,
+    evaluation: 0,
+    required: 9,
+    required_while: 'step',
+    snapshot: 0,
+    peak: 9,
+  };
 
   readonly binding: NativeBinding = {
     version: () => 'fake',
@@ -110,6 +128,10 @@ export class FakeNative {
     },
     inspectModel: () => JSON.stringify({ vocab_size: this.vocabSize, tokenizer: '' }),
     checkWeights: () => undefined,
+    createStepTimer: () => {
+      throw new Error('no test of a run times the fake');
+    },
+    estimateMemory: () => this.memory,
     parameterCount: () =>
       JSON.stringify({ embedding: 1, blocks: this.parameters - 1, head: 0, total: this.parameters }),
   };

@@ -5,6 +5,7 @@ import { dashCommand } from './dash.js';
 import { dataCommand } from './data.js';
 import { doctorCommand } from './doctor.js';
 import { exportCommand } from './export.js';
+import { estimateCommand } from './estimate.js';
 import { generateCommand } from './generate.js';
 import { report, usageError } from './output.js';
 import { runsCommand } from './runs.js';
@@ -49,6 +50,7 @@ function programOf(name: ProgramName): Command {
             .description('pretrain a transformer from a stream')
             .addCommand(trainCommand('train', 'candlewick train'))
             .addCommand(trainTokenizerCommand('train-tokenizer', 'candlewick train-tokenizer'))
+            .addCommand(estimateCommand())
             .addCommand(generateCommand())
             .addCommand(exportCommand())
             .addCommand(runsCommand())

@@ -1,12 +1,14 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
-import { configToYaml, loadConfig, paddedVocabSize } from '../config/index.js';
+import { configToYaml, loadConfig } from '../config/index.js';
 import type { LoadedConfig } from '../config/index.js';
 import { errorFor } from '../errors.js';
+import { estimate } from '../estimate/index.js';
 import { native } from '../native/index.js';
 import { limitsInWords, StopSignals, Trainer } from '../run/index.js';
 import type { DoneEvent, RunPlan, SetupEvent, TrainerEvent } from '../run/index.js';
+import { headInWords } from './estimate-words.js';
 import { addOptions, addOutputOptions, collect, overridesOf, trainOptions } from './options.js';
 import { ignoreClosedPipes, Output } from './output.js';
 import type { OutputOptions } from './output.js';
@@ -102,11 +104,12 @@ async function runTrainer(
   const samples: Sample[] = [];
   try {
     const { plan } = trainer;
-    for (const line of planInWords(plan, loaded)) {
+    const foretold = await estimate(native(), plan, { tokenizerSize: plan.tokenizer.size });
+    for (const line of [...planInWords(plan, loaded), ...headInWords(foretold)]) {
       output.people.say(line);
       trainer.log(line);
     }
-    output.event(startEvent(plan, loaded));
+    output.event({ ...startEvent(plan, loaded), estimate: foretold });
     const every = plan.config.logging.every_steps;
     for await (const event of trainer.run()) {
       if (event.type === 'sample') samples.push(event);
@@ -186,27 +189,28 @@ function dataOf(sources: RunPlan['sources']): object {
 }
 
 /** Checks without touching data or disk: the tokenizer's size is taken as configured. */
-function dryRun({ config, decisions, output: directory }: LoadedConfig, output: Output): number {
-  const train = config.tokenizer.train;
-  const vocabSize = config.model.vocab_size ?? (train === null ? null : paddedVocabSize(train.vocab_size));
-  const parameters =
-    vocabSize === null
+async function dryRun(
+  { config, decisions, output: directory }: LoadedConfig,
+  output: Output,
+): Promise<number> {
+  const foretold =
+    config.model.vocab_size === null && config.tokenizer.train === null
       ? null
-      : (JSON.parse(
-          native().parameterCount(JSON.stringify({ ...config.model, vocab_size: vocabSize })),
-        ) as RunPlan['parameters']);
+      : await estimate(native(), { config, output: directory });
   const { people } = output;
   const tokensPerStep = config.training.global_batch_size * config.data.sequence_length;
-  if (parameters !== null) people.say(`parameters ${parameters.total.toLocaleString('en-US')}`);
+  if (foretold !== null) people.say(`parameters ${foretold.parameters.total.toLocaleString('en-US')}`);
   people.say(`step       ${tokensPerStep.toLocaleString('en-US')} tokens`);
   people.say(`until      ${limitsInWords(config)}`);
   people.say(`writes to  ${directory}`);
+  if (foretold !== null) for (const line of headInWords(foretold)) people.say(line);
   for (const { key, value, reason } of decisions) people.say(`${key}: ${value} (${reason})`);
   output.event({
     type: 'plan',
     output: directory,
-    parameters,
+    parameters: foretold?.parameters ?? null,
     tokens_per_step: tokensPerStep,
+    estimate: foretold,
     limits: limitsInWords(config),
     decisions,
   });

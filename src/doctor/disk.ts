@@ -37,7 +37,7 @@ export async function checkDisk({ output = 'runs' }: DoctorOptions): Promise<Che
     if (made !== undefined) await rm(made, { recursive: true, force: true });
   }
   const found = `${place}: ${bytesInWords(free)} free, writes ${bytesInWords(speed)} a second`;
-  const more = `free some space, or ${cure}`;
+  const more = `free some space, or ${cure}; candlewick estimate CONFIG says what a run writes`;
   if (free < LEAST_SPACE) return fail('disk', found, more);
   if (free < LITTLE_SPACE) return warn('disk', found, more);
   return speed < SLOW

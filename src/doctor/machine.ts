@@ -33,7 +33,7 @@ const LITTLE_MEMORY = 2e9;
 export function checkMemory({ root = '/' }: DoctorOptions): Check {
   const { total, available, limited } = hostMemory(root);
   const found = `${bytesInWords(available)} free of ${bytesInWords(total)}${limited ? ' (limit of the container)' : ''}`;
-  const cure = `close other programs${limited ? " or raise the container's memory limit" : ''}`;
+  const cure = `close other programs${limited ? " or raise the container's memory limit" : ''}; candlewick estimate CONFIG says what a run takes`;
   if (available < LEAST_MEMORY) return fail('memory', found, cure);
   return available < LITTLE_MEMORY ? warn('memory', found, cure) : ok('memory', found);
 }

@@ -260,6 +260,70 @@ export interface NativeModel {
   close(): Promise<void>;
 }
 
+/** What of a configuration decides how much memory the engine takes. */
+export interface EngineShape {
+  /** The model as in the configuration, `vocab_size` and `max_position_embeddings` set. */
+  model: object;
+  sequence_length: number;
+  micro_batch_size: number;
+  global_batch_size: number;
+  threads: number;
+}
+
+/** What a run holds besides its engine. */
+export interface MemorySurroundings {
+  feed: {
+    sources: number;
+    shuffle_buffer_size: number;
+    batch_size: number;
+    /** Mean UTF-8 bytes of a document. */
+    document_bytes: number;
+    /** Tokens of a global batch. */
+    batch_tokens: number;
+    threads: number;
+  };
+  /** Tokens of the tokenizer. */
+  tokenizer: number;
+  /** 0 where nothing is evaluated. */
+  held_out_documents: number;
+  /** Bytes that the process has without all this. */
+  process: number;
+  /** Bytes that a new process could take of the machine; null where nobody says. */
+  available: number | null;
+}
+
+/** Memory by category, in bytes. */
+export interface RunMemory {
+  weights: number;
+  gradients: number;
+  moments: number;
+  /** What a micro-batch leaves for its way back, and the gradients on the way. */
+  activations: number;
+  /** Shuffle windows, frames, the token ring, batches, held-out documents. */
+  stream: number;
+  tokenizer: number;
+  process: number;
+  /** While a step runs. */
+  logits: number;
+  /** While a step runs: attention scores, packed matrices, partial sums. */
+  scratch: number;
+  /** While it evaluates; 0 where nothing is evaluated. */
+  evaluation: number;
+  /** The most at a time without which the run cannot be. */
+  required: number;
+  required_while: 'step' | 'evaluation';
+  /** While a checkpoint is written and steps go on; 0 where the machine has no room for it and steps wait. */
+  snapshot: number;
+  /** The most at a time, the snapshot included. */
+  peak: number;
+}
+
+/** An engine that trains on random tokens. */
+export interface NativeStepTimer {
+  /** Seconds of a whole step; the engine is made with the first. Rejects with OUT_OF_MEMORY_HOST. */
+  step(): Promise<number>;
+}
+
 export interface NativeBinding {
   version(): string;
   /** File descriptors of a new pipe, the caller's to close; null where a child cannot be given one by number (Windows). */
@@ -286,4 +350,8 @@ export interface NativeBinding {
   checkWeights(dir: string, model: string): void;
   /** JSON: parameter counts of a model configuration; throws CONFIG_INVALID. */
   parameterCount(model: string): string;
+  /** Throws CONFIG_INVALID. */
+  createStepTimer(engine: EngineShape): NativeStepTimer;
+  /** What a run on the CPU will hold, by category. Throws CONFIG_INVALID. */
+  estimateMemory(engine: EngineShape, surroundings: MemorySurroundings): RunMemory;
 }

@@ -13,7 +13,9 @@ import type {
   NativeModel,
   NativeTokenizer,
   NativeTokenizerTrainer,
+  NativeStepTimer,
   NativeTrainer,
+  RunMemory,
 } from './binding.js';
 import { explainLoadFailure } from './load-failure.js';
 import { platformTriple } from './platform.js';
@@ -38,6 +40,8 @@ interface Compiled {
   inspectModel(dir: string): string;
   checkWeights(dir: string, model: string): void;
   parameterCount(model: string): string;
+  NativeStepTimer: new (engine: string) => NativeStepTimer;
+  estimateMemory(engine: string, surroundings: string): string;
 }
 
 let loaded: NativeBinding | undefined;
@@ -142,5 +146,10 @@ function bind(compiled: Compiled): NativeBinding {
     inspectModel: (dir) => call(() => compiled.inspectModel(dir)),
     checkWeights: (dir, model) => call(() => compiled.checkWeights(dir, model)),
     parameterCount: (model) => call(() => compiled.parameterCount(model)),
+    createStepTimer: (engine) => call(() => new compiled.NativeStepTimer(JSON.stringify(engine))),
+    estimateMemory: (engine, surroundings) => {
+      const [shape, around] = [JSON.stringify(engine), JSON.stringify(surroundings)];
+      return JSON.parse(call(() => compiled.estimateMemory(shape, around))) as RunMemory;
+    },
   };
 }

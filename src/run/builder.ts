@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { configFromValues, configToYaml, loadConfig, vocabSizeFor } from '../config/index.js';
 import type { LoadedConfig, Override, ResolvedConfig } from '../config/index.js';
 import { errorFor } from '../errors.js';
+import { requireMemory } from '../estimate/preflight.js';
 import type { NativeBinding, NativeTokenizer, NativeTrainer } from '../native/binding.js';
 import { CheckpointStore, runOf } from './checkpoint.js';
 import { RunDirectory, readRunConfig } from './directory.js';
@@ -93,6 +94,8 @@ export class Builder {
       init,
     );
     known?.endOfText();
+    const tokenizerSize = known?.vocabSize() ?? loaded.config.tokenizer.train?.vocab_size;
+    requireMemory(this.#binding, loaded.config, tokenizerSize === undefined ? {} : { tokenizerSize });
 
     const directory = await RunDirectory.open(output);
     this.#opened.add(() => directory.release());

@@ -10,6 +10,8 @@ export { findModel } from './model-source.js';
 export type { ModelSource } from './model-source.js';
 export { duration, Progress, short } from './progress.js';
 export type { StreamState, TrainerState } from './resume.js';
+export { mostCheckpoints } from './retention.js';
+export { checkpointBytes } from './space.js';
 export { StopSignals } from './signals.js';
 export type { OpenSource, SourceConfig, SourceReady, TrainableCorpus } from './source.js';
 export { createTokenizerTrainer, holdsTokenizer, saveTokenizer, trainTokenizer } from './tokenizer.js';

@@ -209,8 +209,7 @@ impl Feed {
             resume: resumed.then(|| (state.current, state.sources[state.current].offset)),
             max_samples: options.max_samples,
         };
-        // Room for two batches, so that the next one is there when the step wants it.
-        let (mut producer, consumer) = ring((2 * shape.rows * shape.sequence_length + 1).max(1 << 17));
+        let (mut producer, consumer) = ring(ring_tokens(shape.rows * shape.sequence_length));
         feed.gauge.add_tokens(producer.capacity());
         let (marker_sender, markers) = unbounded();
         let outcome = Outcome::default();
@@ -296,6 +295,11 @@ impl Drop for Feed {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// Tokens that the ring has room for: two batches, so that the next one is there when the step wants it.
+pub(crate) fn ring_tokens(batch: usize) -> usize {
+    (2 * batch + 1).max(1 << 17)
 }
 
 /// Lets sources that dropped out after their last epoch take part again where more epochs are asked for now. Counts

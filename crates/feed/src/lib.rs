@@ -36,6 +36,8 @@ pub mod lines;
 #[cfg(not(loom))]
 mod link;
 #[cfg(not(loom))]
+mod memory;
+#[cfg(not(loom))]
 mod mix;
 #[cfg(not(loom))]
 pub mod order;
@@ -61,6 +63,7 @@ pub use {
     input::Input,
     lines::LineLink,
     link::{Link, Message},
+    memory::FeedMemory,
     mix::OnExhausted,
     reader::{HeldOutEnd, Place},
     state::{HASH_START, SourceState, StreamState},

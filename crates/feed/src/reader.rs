@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// A window closes when it holds this much text, however few documents that are.
-const WINDOW_BYTES: u64 = 128 << 20;
+pub(crate) const WINDOW_BYTES: u64 = 128 << 20;
 /// Fetched at most beyond a window's worth of documents: what hides a hub's latency.
-const AHEAD_ROWS: u64 = 3 * TURN_ROWS;
+pub(crate) const AHEAD_ROWS: u64 = 3 * TURN_ROWS;
 /// A longer row group is requested in pieces of this many rows, so that one request stays small.
 const PIECE_ROWS: u64 = 4 * TURN_ROWS;
 

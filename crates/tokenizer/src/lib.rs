@@ -41,7 +41,7 @@ pub use quality::{
     AtSize, Comparison, Compression, IdList, NamedToken, QualityReport, QualitySample, SameSize,
     ScriptQuality, TokenUse, TokenizerFacts,
 };
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{DOCUMENTS_BUDGET, Tokenizer};
 pub use train::{BpeTrainer, MergeProgress, TrainOptions};
 
 #[cfg(test)]

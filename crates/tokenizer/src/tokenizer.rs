@@ -25,7 +25,7 @@ const END_OF_TEXT: &str = "<|endoftext|>";
 const LARGEST_ID: u32 = 1 << 24;
 
 /// Bytes of words that each thread remembers while it encodes one text after the other.
-const DOCUMENTS_BUDGET: usize = 12 << 20;
+pub const DOCUMENTS_BUDGET: usize = 12 << 20;
 /// Bytes of words that each thread remembers while it encodes many texts at once.
 const BATCH_BUDGET: usize = 64 << 20;
 

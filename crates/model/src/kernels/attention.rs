@@ -10,6 +10,11 @@ use rayon::prelude::*;
 /// the masked triangle and larger ones make better products.
 const BLOCK: usize = 64;
 
+/// Values of scores that a thread holds forward; on the way back it holds two of these.
+pub fn scores_len(length: usize) -> usize {
+    BLOCK.min(length) * length
+}
+
 /// Sizes of an attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttentionShape {
@@ -97,7 +102,7 @@ pub fn attention_forward(
         let (b, h) = (task / heads, task % heads);
         let q_head = shape.head(b, h, heads);
         let kv_head = shape.head(b, h / group, key_value_heads);
-        let mut scores = vec![0.0; BLOCK.min(length) * length];
+        let mut scores = vec![0.0; scores_len(length)];
         for (first, end) in shape.blocks() {
             let (q_td, _) = read(q, q_head, first, end, head_dim);
             let (k_sd, _) = read(k, kv_head, 0, end, head_dim);
@@ -157,8 +162,8 @@ pub fn attention_backward(
         let [dq, dk, dv] = pointers;
         let (b, g) = (task / key_value_heads, task % key_value_heads);
         let kv_head = shape.head(b, g, key_value_heads);
-        let mut p = vec![0.0; BLOCK.min(length) * length];
-        let mut ds = vec![0.0; BLOCK.min(length) * length];
+        let mut p = vec![0.0; scores_len(length)];
+        let mut ds = vec![0.0; scores_len(length)];
         for h in g * group..(g + 1) * group {
             let q_head = shape.head(b, h, heads);
             let log_sums = &log_sums[(b * heads + h) * length..][..length];

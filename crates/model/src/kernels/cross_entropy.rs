@@ -23,6 +23,11 @@ pub struct HeadGradients<'a> {
     pub weight: &'a mut [f32],
 }
 
+/// Values of logits that exist at a time, for so many tokens.
+pub fn logits_len(tokens: usize, vocabulary: usize) -> usize {
+    CHUNK.min(tokens) * vocabulary
+}
+
 /// Σ over counted tokens of ln Σᵥ exp(zᵥ) − z_target with z = W·x, in nats.
 ///
 /// `x` `[tokens, C]`, `weight` `[V, C]`. With p = softmax(z): dz = scale · (p − 1[v = target]), dx = dz·W,
@@ -41,7 +46,7 @@ pub fn head_cross_entropy(
     assert!(x.len() == targets.len() * width && weight.len() == vocabulary * width);
     let weight_vc = Matrix::new(weight, vocabulary, width);
     let scale = gradients.as_ref().map_or(0.0, |gradients| gradients.scale);
-    let mut logits = vec![0.0; CHUNK.min(targets.len()) * vocabulary];
+    let mut logits = vec![0.0; logits_len(targets.len(), vocabulary)];
     let mut nats = 0.0;
     for (at, targets) in targets.chunks(CHUNK).enumerate() {
         let tokens = targets.len();

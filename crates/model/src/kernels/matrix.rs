@@ -123,6 +123,15 @@ pub fn multiply(
     }
 }
 
+/// The most bytes that packing takes in a product with up to `columns` columns on the right; `threads` work on it.
+///
+/// `gemm` packs a panel of at most 512 rows of the right matrix that fills the last cache, and on each thread a panel
+/// of the left one in memory of the second cache's size.
+pub fn packing_bytes(columns: usize, threads: usize) -> usize {
+    let [_, second, last] = *gemm_common::cache::CACHE_INFO;
+    (columns * 512 * 4).min(last.cache_bytes) + threads * second.cache_bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,10 +15,10 @@ mod rope;
 mod swiglu;
 mod vector;
 
-pub use attention::{AttentionShape, attention_backward, attention_forward};
-pub use cross_entropy::{HeadGradients, IGNORED_TARGET, head_cross_entropy};
+pub use attention::{AttentionShape, attention_backward, attention_forward, scores_len};
+pub use cross_entropy::{HeadGradients, IGNORED_TARGET, head_cross_entropy, logits_len};
 pub use embedding::{embedding_backward, embedding_forward};
-pub use matrix::{Matrix, MatrixMut, multiply};
-pub use rms_norm::{rms_norm_backward, rms_norm_forward};
+pub use matrix::{Matrix, MatrixMut, multiply, packing_bytes};
+pub use rms_norm::{rms_norm_backward, rms_norm_backward_len, rms_norm_forward};
 pub use rope::{RotaryTable, rotate};
 pub use swiglu::{swiglu_backward, swiglu_forward};

@@ -8,6 +8,11 @@ fn rows_a_task(width: usize) -> usize {
     (8_192 / width).max(1)
 }
 
+/// Values that the partial sums of [`rms_norm_backward`] take.
+pub fn rms_norm_backward_len(rows: usize, width: usize) -> usize {
+    rows.div_ceil(rows_a_task(width)) * width
+}
+
 #[inline(always)]
 fn reciprocal_rms(x: &[f32], eps: f32) -> f32 {
     1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt()

@@ -9,6 +9,7 @@ mod workspace;
 use candlewick_model::{ModelConfig, ModelError, Transformer, kernels::RotaryTable};
 use std::sync::Arc;
 use weights::Index;
+pub(crate) use workspace::Lengths;
 use workspace::Workspace;
 
 /// The model's shape, where its parameters are, and the buffers of a micro-batch.

@@ -58,47 +58,93 @@ pub(super) struct Scratch {
     pub(super) gated: Vec<f32>,
 }
 
-impl Workspace {
-    /// Makes the buffers fit a micro-batch. Memory is only taken when they were never as large.
-    pub(super) fn fit(&mut self, config: &ModelConfig, shape: AttentionShape, qk_norm: bool, backward: bool) {
+/// Values of a micro-batch's buffers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lengths {
+    c: usize,
+    q: usize,
+    k: usize,
+    i: usize,
+    /// Queries and keys before their norms; 0 without such norms.
+    q_raw: usize,
+    k_raw: usize,
+    log_sums: usize,
+}
+
+impl Lengths {
+    pub(crate) fn new(config: &ModelConfig, shape: AttentionShape, qk_norm: bool) -> Self {
         let tokens = shape.batch * shape.length;
         let [c, q, k, i] =
             [config.hidden_size, config.query_size(), config.key_value_size(), config.intermediate_size]
                 .map(|width| tokens * width);
         let raw = |width: usize| if qk_norm { width } else { 0 };
+        Self { c, q, k, i, q_raw: raw(q), k_raw: raw(k), log_sums: tokens * shape.heads }
+    }
+
+    /// Values of all buffers for so many blocks, and for the way back.
+    pub(crate) fn values(self, blocks: usize, backward: bool) -> usize {
+        let sum = |buffers: &[(&mut Vec<f32>, usize)]| buffers.iter().map(|(_, len)| len).sum::<usize>();
+        let back = if backward { sum(&Scratch::default().buffers(self)) } else { 0 };
+        blocks * sum(&BlockState::default().buffers(self)) + 2 * self.c + back
+    }
+}
+
+impl BlockState {
+    /// Every buffer and its length.
+    fn buffers(&mut self, n: Lengths) -> [(&mut Vec<f32>, usize); 14] {
+        [
+            (&mut self.x, n.c),
+            (&mut self.normed, n.c),
+            (&mut self.q_raw, n.q_raw),
+            (&mut self.k_raw, n.k_raw),
+            (&mut self.q, n.q),
+            (&mut self.k, n.k),
+            (&mut self.v, n.k),
+            (&mut self.mixed, n.q),
+            (&mut self.log_sums, n.log_sums),
+            (&mut self.middle, n.c),
+            (&mut self.middle_normed, n.c),
+            (&mut self.gate, n.i),
+            (&mut self.up, n.i),
+            (&mut self.gated, n.i),
+        ]
+    }
+}
+
+impl Scratch {
+    /// Every buffer and its length.
+    fn buffers(&mut self, n: Lengths) -> [(&mut Vec<f32>, usize); 11] {
+        [
+            (&mut self.x, n.c),
+            (&mut self.normed, n.c),
+            (&mut self.mixed, n.q),
+            (&mut self.q, n.q),
+            (&mut self.k, n.k),
+            (&mut self.v, n.k),
+            (&mut self.q_raw, n.q_raw),
+            (&mut self.k_raw, n.k_raw),
+            (&mut self.gate, n.i),
+            (&mut self.up, n.i),
+            (&mut self.gated, n.i),
+        ]
+    }
+}
+
+impl Workspace {
+    /// Makes the buffers fit a micro-batch. Memory is only taken when they were never as large.
+    pub(super) fn fit(&mut self, config: &ModelConfig, shape: AttentionShape, qk_norm: bool, backward: bool) {
+        let lengths = Lengths::new(config, shape, qk_norm);
         let states = if backward { config.num_hidden_layers } else { 1 };
         self.blocks.resize_with(states, BlockState::default);
-        for state in &mut self.blocks {
-            state.x.resize(c, 0.0);
-            state.normed.resize(c, 0.0);
-            state.q_raw.resize(raw(q), 0.0);
-            state.k_raw.resize(raw(k), 0.0);
-            state.q.resize(q, 0.0);
-            state.k.resize(k, 0.0);
-            state.v.resize(k, 0.0);
-            state.mixed.resize(q, 0.0);
-            state.log_sums.resize(tokens * shape.heads, 0.0);
-            state.middle.resize(c, 0.0);
-            state.middle_normed.resize(c, 0.0);
-            state.gate.resize(i, 0.0);
-            state.up.resize(i, 0.0);
-            state.gated.resize(i, 0.0);
+        for (buffer, len) in self.blocks.iter_mut().flat_map(|state| state.buffers(lengths)) {
+            buffer.resize(len, 0.0);
         }
-        self.last.resize(c, 0.0);
-        self.last_normed.resize(c, 0.0);
+        self.last.resize(lengths.c, 0.0);
+        self.last_normed.resize(lengths.c, 0.0);
         if backward {
-            let gradients = &mut self.gradients;
-            gradients.x.resize(c, 0.0);
-            gradients.normed.resize(c, 0.0);
-            gradients.mixed.resize(q, 0.0);
-            gradients.q.resize(q, 0.0);
-            gradients.k.resize(k, 0.0);
-            gradients.v.resize(k, 0.0);
-            gradients.q_raw.resize(raw(q), 0.0);
-            gradients.k_raw.resize(raw(k), 0.0);
-            gradients.gate.resize(i, 0.0);
-            gradients.up.resize(i, 0.0);
-            gradients.gated.resize(i, 0.0);
+            for (buffer, len) in self.gradients.buffers(lengths) {
+                buffer.resize(len, 0.0);
+            }
         }
     }
 }

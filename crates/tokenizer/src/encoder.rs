@@ -234,7 +234,11 @@ impl Encoder {
         if known.count() > 0 {
             let (list, count) = known.list();
             ids.extend_from_slice(&list[..count]);
-        } else if known != Ids::ELSEWHERE || !cache.take_elsewhere(key, ids) {
+        } else if known == Ids::ELSEWHERE {
+            if !cache.take_elsewhere(key, ids) {
+                self.merge_long(word, cache.long.place(word), cache, work, ids);
+            }
+        } else {
             self.bpe.encode_word(word, work);
             cache.put_short(key, &work.ids);
             ids.extend_from_slice(&work.ids);

@@ -48,6 +48,7 @@ impl StepTimer {
             seed: 1,
             device: Device::Cpu,
             threads: Some(threads),
+            init_from: None,
         })?;
         let batch = Batch {
             inputs: ids[..tokens].to_vec(),

@@ -53,6 +53,7 @@ fn a_step_and_an_evaluation_peak_where_the_estimate_says() {
         seed: 1,
         device: Device::Cpu,
         threads: Some(2),
+        init_from: None,
     };
     let before = status("VmRSS");
     let tokens = options.global_batch_size * options.sequence_length;

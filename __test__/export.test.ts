@@ -106,6 +106,7 @@ describe('an exported model', () => {
       'model.safetensors',
       'special_tokens_map.json',
       'tokenizer.json',
+      'tokenizer.tiktoken',
       'tokenizer_config.json',
       'tokenizer_manifest.json',
       'vocab.json',

@@ -8,6 +8,7 @@ import sys
 import pyarrow.parquet as pq
 
 out, folders = sys.argv[1], sys.argv[2:]
+os.makedirs(os.path.dirname(out), exist_ok=True)
 with open(out + ".part", "wb") as file:
     for folder in folders:
         for path in sorted(glob.glob(os.path.join(folder, "data", "**", "*.parquet"), recursive=True)):

@@ -166,8 +166,9 @@ impl Bpe {
     fn merge_short<const MOST: usize>(&self, word: &[u8], work: &mut Workspace) {
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("bmi1") {
-                // SAFETY: AVX-512F and BMI1 are there.
+            let bits = is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("lzcnt");
+            if is_x86_feature_detected!("avx512f") && bits {
+                // SAFETY: AVX-512F, BMI1 and LZCNT are there.
                 return unsafe {
                     match word.len() {
                         ..=16 => self.merge_short_avx512::<1>(word, work),
@@ -175,8 +176,8 @@ impl Bpe {
                     }
                 };
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") {
-                // SAFETY: AVX2 and BMI1 are there.
+            if is_x86_feature_detected!("avx2") && bits {
+                // SAFETY: AVX2, BMI1 and LZCNT are there.
                 return unsafe { self.merge_short_avx2::<MOST>(word, work) };
             }
         }

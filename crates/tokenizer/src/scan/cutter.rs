@@ -86,10 +86,15 @@ fn available() -> impl Iterator<Item = (&'static str, Find)> {
     let mut found: Vec<(&'static str, Find)> = Vec::new();
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("bmi2") {
+        let bits = is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("lzcnt")
+            && is_x86_feature_detected!("popcnt");
+        let avx512 = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
+        if avx512 && bits {
             found.push(("avx512", find_avx512));
         }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2") {
+        if is_x86_feature_detected!("avx2") && bits {
             found.push(("avx2", find_avx2));
         }
     }
@@ -100,7 +105,7 @@ fn available() -> impl Iterator<Item = (&'static str, Find)> {
 }
 
 /// # Safety
-/// The processor has AVX-512BW, BMI1 and BMI2.
+/// The processor has AVX-512F and BW, BMI1, BMI2, LZCNT and POPCNT.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn find_avx512(pattern: Pattern, window: &mut Window, ends: &mut Vec<u32>) -> Known {
@@ -109,7 +114,7 @@ unsafe fn find_avx512(pattern: Pattern, window: &mut Window, ends: &mut Vec<u32>
 }
 
 /// # Safety
-/// The processor has AVX2, BMI1 and BMI2.
+/// The processor has AVX2, BMI1, BMI2, LZCNT and POPCNT.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn find_avx2(pattern: Pattern, window: &mut Window, ends: &mut Vec<u32>) -> Known {

@@ -1,6 +1,7 @@
 //! Training: the step engine and what surrounds it.
 
 mod adamw;
+pub mod backend;
 mod checkpoint;
 mod engine;
 mod error;
@@ -9,6 +10,7 @@ mod gradients;
 mod memory;
 mod options;
 mod pass;
+pub mod plan;
 mod schedule;
 mod timing;
 mod trainer;
@@ -18,7 +20,7 @@ pub use checkpoint::{Files, Snapshot};
 pub use engine::{Engine, StepOutcome, StepStats};
 pub use error::TrainError;
 pub use footprint::{EngineShape, Phase, RunMemory, Surroundings, run_memory};
-pub use options::{Device, OptimizerOptions, TrainOptions};
+pub use options::{Device, Moments, OptimizerOptions, TrainOptions};
 pub use schedule::{Schedule, ScheduleKind};
 pub use timing::StepTimer;
 pub use trainer::{Event, Events, Limits, Pause, SampleRequest, Saved, Share, Trainer};

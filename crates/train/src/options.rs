@@ -12,6 +12,17 @@ pub enum Device {
     Cpu,
 }
 
+/// Type of AdamW's moments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Moments {
+    /// Four bytes a value.
+    #[default]
+    Float32,
+    /// Two bytes a value, rounded stochastically.
+    Bfloat16,
+}
+
 /// AdamW (Loshchilov, Hutter 2019).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -10,6 +10,7 @@ import { generateCommand } from './generate.js';
 import { report, usageError } from './output.js';
 import { runsCommand } from './runs.js';
 import { setupCommand } from './setup.js';
+import { outliveTerminal } from './terminal.js';
 import { tokenizerCommand } from './tokenizer.js';
 import { trainTokenizerCommand } from './train-tokenizer.js';
 import { trainCommand } from './train.js';
@@ -25,6 +26,7 @@ export async function main(
   name: ProgramName,
   argv: readonly string[] = process.argv.slice(2),
 ): Promise<void> {
+  outliveTerminal();
   const program = programOf(name);
   try {
     if (name === 'candlewick' && argv.length === 0) {

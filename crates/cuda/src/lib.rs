@@ -1,1 +1,3 @@
-//! CUDA kernels, their build and the trampolines to CUDA's libraries. Empty until they come.
+//! CUDA kernels, their build and the trampolines to CUDA's libraries. Of these there are the kernels.
+
+pub mod kernels;

@@ -87,16 +87,31 @@ describe('node and the binding', () => {
       /needs GLIBC_2\.34, and this system is older/,
       /newer system or container image/,
     ],
-    ['/x/candlewick.node: wrong ELF class: ELFCLASS32', /another processor/, /reinstall/],
-    ['/x/candlewick.node: file too short', /does not load: .*file too short/, /reinstall/],
-    ['/x/candlewick.node: invalid ELF header', /damaged or made for another processor/, /reinstall/],
+    [
+      '/x/candlewick.node: wrong ELF class: ELFCLASS32',
+      /another processor/,
+      /npm install --force candlewick-linux-x64-gnu/,
+    ],
+    [
+      '/x/candlewick.node: file too short',
+      /does not load: .*file too short/,
+      /npm install --force candlewick-linux-x64-gnu/,
+    ],
+    [
+      '/x/candlewick.node: invalid ELF header',
+      /damaged or made for another processor/,
+      /npm install --force/,
+    ],
     [
       'libgcc_s.so.1: cannot open shared object file: No such file or directory',
       /needs libgcc_s\.so\.1, which this system does not have/,
       /install the package that holds libgcc_s/,
     ],
   ])('%s', (said, message, hint) => {
-    const explained = explainLoadFailure(said);
+    const explained = explainLoadFailure(said, {
+      triple: 'linux-x64-gnu',
+      package: 'candlewick-linux-x64-gnu',
+    });
     expect(explained.message).toMatch(message);
     expect(explained.hint).toMatch(hint);
   });

@@ -1,19 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { errorFor } from '../errors.js';
-import { dashCommand } from './dash.js';
-import { dataCommand } from './data.js';
-import { doctorCommand } from './doctor.js';
-import { exportCommand } from './export.js';
-import { estimateCommand } from './estimate.js';
-import { generateCommand } from './generate.js';
-import { report, usageError } from './output.js';
-import { runsCommand } from './runs.js';
-import { setupCommand } from './setup.js';
+import { report, usageError } from './failures.js';
 import { outliveTerminal } from './terminal.js';
-import { tokenizerCommand } from './tokenizer.js';
-import { trainTokenizerCommand } from './train-tokenizer.js';
-import { trainCommand } from './train.js';
+import { verbs } from './verbs.js';
+import type { Verb } from './verbs.js';
 
 /** The programs of the package. */
 export type ProgramName = 'candlewick' | 'train-streaming' | 'train-tokenizer-streaming';
@@ -27,12 +18,12 @@ export async function main(
   argv: readonly string[] = process.argv.slice(2),
 ): Promise<void> {
   outliveTerminal();
-  const program = programOf(name);
   try {
     if (name === 'candlewick' && argv.length === 0) {
-      const verbs = program.commands.map((command) => command.name()).join(', ');
-      throw errorFor('USAGE', 'a verb is missing', `one of ${verbs}; candlewick --help says what they do`);
+      const names = verbs.map((verb) => verb.name).join(', ');
+      throw errorFor('USAGE', 'a verb is missing', `one of ${names}; candlewick --help says what they do`);
     }
+    const program = await programFor(name, argv[0]);
     await program.parseAsync(argv, { from: 'user' });
   } catch (cause) {
     if (cause instanceof CommanderError && cause.exitCode === 0) return;
@@ -42,29 +33,29 @@ export async function main(
   setTimeout(() => process.exit(), LINGER_MS).unref();
 }
 
-function programOf(name: ProgramName): Command {
-  const program =
-    name === 'train-streaming'
-      ? trainCommand(name, name)
-      : name === 'train-tokenizer-streaming'
-        ? trainTokenizerCommand(name, name)
-        : new Command(name)
-            .description('pretrain a transformer from a stream')
-            .addCommand(trainCommand('train', 'candlewick train'))
-            .addCommand(trainTokenizerCommand('train-tokenizer', 'candlewick train-tokenizer'))
-            .addCommand(estimateCommand())
-            .addCommand(generateCommand())
-            .addCommand(exportCommand())
-            .addCommand(runsCommand())
-            .addCommand(tokenizerCommand())
-            .addCommand(dataCommand())
-            .addCommand(dashCommand())
-            .addCommand(setupCommand())
-            .addCommand(doctorCommand())
-            .helpCommand(false);
+/** The program, with no more of it loaded than this command line needs. */
+async function programFor(name: ProgramName, first: string | undefined): Promise<Command> {
+  const program = await commandFor(name, first);
   program.version(version(), '--version', 'print the version');
   prepare(program);
   return program;
+}
+
+async function commandFor(name: ProgramName, first: string | undefined): Promise<Command> {
+  if (name === 'train-streaming') return (await import('./train.js')).trainCommand(name, name);
+  if (name === 'train-tokenizer-streaming') {
+    return (await import('./train-tokenizer.js')).trainTokenizerCommand(name, name);
+  }
+  const program = new Command(name).description('pretrain a transformer from a stream').helpCommand(false);
+  for (const verb of verbs) program.addCommand(verb.name === first ? await verb.load() : listed(verb));
+  return program;
+}
+
+/** What stands in for a verb that was not asked for: its line in `--help`, and a name for "did you mean". */
+function listed({ name, words, description, options }: Verb): Command {
+  const command = new Command(name).description(description);
+  if (words !== '') command.arguments(words);
+  return options ? command.option('--json') : command;
 }
 
 /** Errors are thrown and printed by us, in one form. */
@@ -78,12 +69,8 @@ function prepare(command: Command): void {
 
 /** The command whose `--help` helps. */
 function helper(name: ProgramName, argv: readonly string[]): string {
-  const verb = argv[0] ?? '';
-  return name === 'candlewick' &&
-    /^[a-z]/.test(verb) &&
-    programOf(name).commands.some((command) => command.name() === verb)
-    ? `${name} ${verb}`
-    : name;
+  const verb = verbs.find((verb) => verb.name === argv[0]);
+  return name === 'candlewick' && verb !== undefined ? `${name} ${verb.name}` : name;
 }
 
 function version(): string {

@@ -1,5 +1,3 @@
-import type { CommanderError } from 'commander';
-import { CandlewickError, errorFor } from '../errors.js';
 import { Progress } from '../run/index.js';
 
 /** How a command talks: results on stdout, or JSON lines; text for people on stderr. */
@@ -46,33 +44,4 @@ export function ignoreClosedPipes(end: boolean): void {
     // EIO: the terminal is gone, and the run saves and stops because of it.
     if (cause.code !== 'EPIPE' && cause.code !== 'EIO') throw cause;
   });
-}
-
-/** Prints what a command failed with; returns its exit code. */
-export function report(cause: unknown, json: boolean): number {
-  const error = cause instanceof CandlewickError ? cause : internalError(cause);
-  const { code, message, hint } = error;
-  if (json) process.stdout.write(`${JSON.stringify({ type: 'error', code, message, hint })}\n`);
-  process.stderr.write(`error[${code}]: ${message}\nhint: ${hint}\n`);
-  return error.exitCode;
-}
-
-/** What commander could not parse, as one of our errors. */
-export function usageError(cause: CommanderError, program: string): CandlewickError {
-  const [message = '', ...rest] = cause.message.replace(/^error: /, '').split('\n');
-  const suggestion = /\((Did you mean .*)\)/i.exec(rest.join(' '))?.[1];
-  const help = `${program} --help lists what there is`;
-  if (cause.code === 'commander.help') return errorFor('USAGE', 'a verb is missing', help);
-  const hint = suggestion === undefined ? help : `${suggestion.replace(/^D/, 'd')} ${help}`;
-  return errorFor('USAGE', message, hint);
-}
-
-function internalError(cause: unknown): CandlewickError {
-  const text = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
-  return errorFor(
-    'INTERNAL',
-    text,
-    `this is a bug of candlewick: please report it with these lines, the command, and node ${process.version} on ${process.platform} ${process.arch}`,
-    cause,
-  );
 }

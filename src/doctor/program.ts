@@ -1,7 +1,7 @@
 /** The programs that this package consists of: Node and the native binding. */
 import { readFileSync } from 'node:fs';
 import { CandlewickError } from '../errors.js';
-import { native, platformTriple } from '../native/index.js';
+import { findBinary, native, platformTriple } from '../native/index.js';
 import { olderThan } from '../setup/python.mjs';
 import { fail, ok } from './check.js';
 import type { Check, DoctorOptions } from './check.js';
@@ -33,7 +33,7 @@ export function checkBinding({ loadBinding = () => native().version() }: DoctorO
         'in a checkout: npm run build; otherwise reinstall candlewick',
       );
     }
-    return ok('binding', `version ${version}, ${platformTriple()}, without CUDA`);
+    return ok('binding', `version ${version}, ${platformTriple()}, ${findBinary().why}, without CUDA`);
   } catch (cause) {
     if (cause instanceof CandlewickError) return fail('binding', cause.message, cause.hint);
     return fail('binding', `it does not load: ${String(cause)}`, 'reinstall candlewick on this machine');

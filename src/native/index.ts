@@ -1,7 +1,6 @@
-import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { fileURLToPath } from 'node:url';
 import { errorFor } from '../errors.js';
+import { findBinary } from './binary.js';
 import type {
   FeedLink,
   FeedOptions,
@@ -18,8 +17,8 @@ import type {
   RunMemory,
 } from './binding.js';
 import { explainLoadFailure } from './load-failure.js';
-import { platformTriple } from './platform.js';
 
+export { findBinary } from './binary.js';
 export { platformTriple } from './platform.js';
 
 /** What the compiled binding exports, as napi names it. */
@@ -53,21 +52,12 @@ export function native(): NativeBinding {
 }
 
 function load(): Compiled {
-  const require = createRequire(import.meta.url);
-  const triple = platformTriple();
-  // Beside the compiled JavaScript; or, when a test runs the sources, where the build puts it.
-  const places = ['./', '../../dist/native/'].map((place) => `${place}candlewick.${triple}.node`);
-  const file = places.map((place) => fileURLToPath(new URL(place, import.meta.url))).find(existsSync);
+  const binary = findBinary();
   try {
-    return require(file ?? `./candlewick.${triple}.node`) as Compiled;
+    return createRequire(import.meta.url)(binary.file) as Compiled;
   } catch (cause) {
-    const { message, hint } =
-      file === undefined
-        ? {
-            message: `this installation has no native binary for ${triple}`,
-            hint: 'in a checkout: npm run build; otherwise reinstall candlewick on this platform (supported: linux-x64-gnu)',
-          }
-        : explainLoadFailure(cause instanceof Error ? cause.message : String(cause));
+    const said = cause instanceof Error ? cause.message : String(cause);
+    const { message, hint } = explainLoadFailure(said, binary);
     throw errorFor('NATIVE_NOT_FOUND', message, hint, cause);
   }
 }

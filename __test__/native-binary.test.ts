@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { CandlewickError } from '../src/errors.js';
 import { findBinary } from '../src/native/binary.js';
 import { explainLoadFailure } from '../src/native/load-failure.js';
@@ -66,6 +66,17 @@ describe('the binary', () => {
     await write(`built/node_modules/${packageOf(triple)}/${name}`, 'binary');
     const file = await write(`built/node_modules/candlewick/dist/native/${name}`, 'binary');
     expect(findBinary(from, triple)).toEqual({ file, triple, package: null, why: 'built here' });
+  });
+
+  it('that the environment names comes first', async () => {
+    const from = await installed('named');
+    await write(`named/node_modules/candlewick/dist/native/${name}`, 'binary');
+    vi.stubEnv('CANDLEWICK_NATIVE', '/elsewhere/candlewick.node');
+    expect(findBinary(from, triple)).toMatchObject({
+      file: '/elsewhere/candlewick.node',
+      why: 'named by CANDLEWICK_NATIVE',
+    });
+    vi.unstubAllEnvs();
   });
 
   it('is missing: the package to install is named, with its version', async () => {

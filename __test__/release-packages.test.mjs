@@ -1,12 +1,23 @@
 /** The packages that a release consists of. */
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { gate } from '../scripts/release-gate.mjs';
 import { stagePackages } from '../scripts/stage-packages.mjs';
 import { binaryName, targets } from '../scripts/targets.mjs';
 import { platformsWithPackage } from '../src/native/platform.ts';
+import { fakeBinary } from './support/fake-binary.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const json = (path) => JSON.parse(readFileSync(path, 'utf8'));
@@ -67,4 +78,73 @@ it('a folder without binaries is refused', async () => {
   await expect(stagePackages(folder, join(folder, 'staged'))).rejects.toThrow(
     'holds no candlewick.<platform>.node',
   );
+});
+
+describe('the release gate', () => {
+  /** Stages a release whose binaries are as told; `wrong` changes those of one platform. */
+  async function release(wrong = {}, without) {
+    mkdirSync(join(folder, 'binaries'));
+    for (const target of targets) {
+      if (target.triple === without) continue;
+      writeFileSync(join(folder, 'binaries', binaryName(target)), fakeBinary(target, wrong[target.triple]));
+    }
+    const staged = join(folder, 'staged');
+    await stagePackages(join(folder, 'binaries'), staged);
+    return staged;
+  }
+
+  it('lets a whole release through', async () => {
+    expect(gate(await release())).toEqual([]);
+  });
+
+  it.each(targets.map(({ triple }) => triple))('holds back a release without %s', async (triple) => {
+    expect(gate(await release({}, triple))).toEqual([
+      `candlewick-${triple}: the package is missing`,
+      `candlewick: candlewick-${triple} ${manifest.version} is not among its optional dependencies`,
+    ]);
+  });
+
+  it.each(targets.filter(({ cuda }) => cuda).map(({ triple }) => triple))(
+    'holds back a release whose %s has no CUDA inside',
+    async (triple) => {
+      expect(gate(await release({ [triple]: { cuda: false } }))).toEqual([
+        `candlewick-${triple}: the binary has no CUDA inside`,
+      ]);
+    },
+  );
+
+  it('holds back a binary for another processor, and one that wants a newer glibc', async () => {
+    const staged = await release({
+      'linux-arm64-gnu': { machine: 'x64' },
+      'linux-x64-gnu': { glibc: '2.34' },
+      'linux-x64-musl': { glibc: '2.2.5' },
+      'darwin-arm64': { machine: 'x64' },
+      'win32-x64-msvc': { machine: 'arm64' },
+    });
+    expect(gate(staged)).toEqual([
+      'candlewick-linux-x64-gnu: the binary wants glibc 2.34, and 2.28 at most is allowed',
+      'candlewick-linux-arm64-gnu: the binary is for x64',
+      'candlewick-linux-x64-musl: the binary wants glibc 2.2.5',
+      'candlewick-darwin-arm64: the binary is not one for darwin on arm64',
+      'candlewick-win32-x64-msvc: the binary is not one for win32 on x64',
+    ]);
+  });
+
+  it('holds back what is of another version, and a package whose binary is gone', async () => {
+    const staged = await release();
+    const file = join(staged, 'candlewick-darwin-x64/package.json');
+    writeFileSync(file, JSON.stringify({ ...json(file), version: '0.0.1' }));
+    rmSync(join(staged, 'candlewick-linux-x64-musl', 'candlewick.linux-x64-musl.node'));
+    expect(gate(staged)).toEqual([
+      'candlewick-linux-x64-musl: candlewick.linux-x64-musl.node is missing',
+      `candlewick-darwin-x64: version 0.0.1, and this is ${manifest.version}`,
+    ]);
+  });
+
+  const built = join(root, 'dist/native/candlewick.linux-x64-gnu.node');
+  it.runIf(existsSync(built))('sees that the binary of this checkout has no CUDA inside', async () => {
+    const staged = await release();
+    copyFileSync(built, join(staged, 'candlewick-linux-x64-gnu/candlewick.linux-x64-gnu.node'));
+    expect(gate(staged)).toContain('candlewick-linux-x64-gnu: the binary has no CUDA inside');
+  });
 });

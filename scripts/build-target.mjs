@@ -56,7 +56,7 @@ async function build(target, out) {
     process.stderr.write(`${missing}error: ${target.triple} was not built\n${cure}`);
     process.exit(1);
   }
-  const folder = process.env.CARGO_TARGET_DIR ?? join(root, 'target');
+  const folder = process.env.CARGO_TARGET_DIR || join(root, 'target');
   mkdirSync(out, { recursive: true });
   const file = join(out, binaryName(target));
   copyFileSync(join(folder, target.rust, 'release', library[target.os]), file);

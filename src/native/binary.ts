@@ -1,6 +1,7 @@
 /** Where the native binary of this process is, and why that one. */
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { resolve as resolvePath } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { errorFor } from '../errors.js';
 import { packageOf, platformsWithPackage, platformTriple } from './platform.js';
@@ -21,13 +22,16 @@ interface Manifest {
 }
 
 /**
- * The binary for this process: one that was built here, else that of the platform's package. Throws NATIVE_NOT_FOUND,
+ * The binary for this process: that of CANDLEWICK_NATIVE, one that was built here, else that of the platform's package. Throws NATIVE_NOT_FOUND,
  * naming the package to install. `from` is a module of `src/native` or `dist/native`.
  */
 export function findBinary(from: string = import.meta.url, triple: string = platformTriple()): Binary {
   const name = `candlewick.${triple}.node`;
-  // Beside the compiled JavaScript; or, when a test runs the sources, where the build puts it.
-  const built = ['./', '../../dist/native/']
+  const named = process.env['CANDLEWICK_NATIVE'];
+  if (named) return { file: resolvePath(named), triple, package: null, why: 'named by CANDLEWICK_NATIVE' };
+  // With CUDA, where that was built; beside the compiled JavaScript; or, when a test runs the sources, where the build
+  // puts it.
+  const built = ['../../dist/native-cuda/', './', '../../dist/native/']
     .map((place) => fileURLToPath(new URL(`${place}${name}`, from)))
     .find((file) => existsSync(file));
   if (built !== undefined) return { file: built, triple, package: null, why: 'built here' };

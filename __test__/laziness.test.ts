@@ -38,7 +38,8 @@ describe.skipIf(!isBuilt)('importing the package', () => {
       syncBuiltinESMExports();
       const { HuggingFaceStreamingCorpus, Tokenizer } = await import('candlewick');
       new HuggingFaceStreamingCorpus('sample');
-      const idle = seen.length === 0 && process.getActiveResourcesInfo().filter((name) => name !== 'PipeWrap' && name !== 'TTYWrap').length === 0;
+      // Its own output is a pipe, and the files that were read for the import may still be closing.
+      const idle = seen.length === 0 && process.getActiveResourcesInfo().every((name) => name === 'PipeWrap' || name.endsWith('Req'));
       // The same eyes see what it takes to use something.
       await Tokenizer.fromFile('nothing').catch(() => undefined);
       console.log(JSON.stringify({ idle, seen }));

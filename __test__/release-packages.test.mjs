@@ -1,6 +1,7 @@
 /** The packages that a release consists of. */
 import {
   copyFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -12,7 +13,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { gate } from '../scripts/release-gate.mjs';
 import { stagePackages } from '../scripts/stage-packages.mjs';
 import { binaryName, targets } from '../scripts/targets.mjs';
@@ -81,40 +82,59 @@ it('a folder without binaries is refused', async () => {
 });
 
 describe('the release gate', () => {
-  /** Stages a release whose binaries are as told; `wrong` changes those of one platform. */
-  async function release(wrong = {}, without) {
-    mkdirSync(join(folder, 'binaries'));
-    for (const target of targets) {
-      if (target.triple === without) continue;
-      writeFileSync(join(folder, 'binaries', binaryName(target)), fakeBinary(target, wrong[target.triple]));
-    }
+  let whole;
+  beforeAll(async () => {
+    whole = mkdtempSync(join(tmpdir(), 'candlewick-whole-'));
+    mkdirSync(join(whole, 'binaries'));
+    for (const target of targets)
+      writeFileSync(join(whole, 'binaries', binaryName(target)), fakeBinary(target));
+    await stagePackages(join(whole, 'binaries'), join(whole, 'staged'));
+  });
+  afterAll(() => {
+    rmSync(whole, { recursive: true, force: true });
+  });
+
+  /** A release of which some binaries are not as they should be. */
+  function release(wrong = {}) {
     const staged = join(folder, 'staged');
-    await stagePackages(join(folder, 'binaries'), staged);
+    cpSync(join(whole, 'staged'), staged, { recursive: true });
+    for (const target of targets.filter(({ triple }) => triple in wrong)) {
+      const file = join(staged, `candlewick-${target.triple}`, binaryName(target));
+      writeFileSync(file, fakeBinary(target, wrong[target.triple]));
+    }
     return staged;
   }
 
-  it('lets a whole release through', async () => {
-    expect(gate(await release())).toEqual([]);
+  it('lets a whole release through', () => {
+    expect(gate(release())).toEqual([]);
   });
 
-  it.each(targets.map(({ triple }) => triple))('holds back a release without %s', async (triple) => {
-    expect(gate(await release({}, triple))).toEqual([
-      `candlewick-${triple}: the package is missing`,
-      `candlewick: candlewick-${triple} ${manifest.version} is not among its optional dependencies`,
+  it.each(targets.map(({ triple }) => triple))('holds back a release without %s', (triple) => {
+    const staged = release();
+    rmSync(join(staged, `candlewick-${triple}`), { recursive: true });
+    expect(gate(staged)).toEqual([`candlewick-${triple}: the package is missing`]);
+  });
+
+  it('holds back what was staged without a binary, and says that nobody would get it', async () => {
+    rmSync(join(whole, 'binaries/candlewick.darwin-x64.node'));
+    await stagePackages(join(whole, 'binaries'), join(folder, 'partial'));
+    expect(gate(join(folder, 'partial'))).toEqual([
+      'candlewick-darwin-x64: the package is missing',
+      `candlewick: candlewick-darwin-x64 ${manifest.version} is not among its optional dependencies`,
     ]);
   });
 
   it.each(targets.filter(({ cuda }) => cuda).map(({ triple }) => triple))(
     'holds back a release whose %s has no CUDA inside',
-    async (triple) => {
-      expect(gate(await release({ [triple]: { cuda: false } }))).toEqual([
+    (triple) => {
+      expect(gate(release({ [triple]: { cuda: false } }))).toEqual([
         `candlewick-${triple}: the binary has no CUDA inside`,
       ]);
     },
   );
 
-  it('holds back a binary for another processor, and one that wants a newer glibc', async () => {
-    const staged = await release({
+  it('holds back a binary for another processor, and one that wants a newer glibc', () => {
+    const staged = release({
       'linux-arm64-gnu': { machine: 'x64' },
       'linux-x64-gnu': { glibc: '2.34' },
       'linux-x64-musl': { glibc: '2.2.5' },
@@ -130,8 +150,8 @@ describe('the release gate', () => {
     ]);
   });
 
-  it('holds back what is of another version, and a package whose binary is gone', async () => {
-    const staged = await release();
+  it('holds back what is of another version, and a package whose binary is gone', () => {
+    const staged = release();
     const file = join(staged, 'candlewick-darwin-x64/package.json');
     writeFileSync(file, JSON.stringify({ ...json(file), version: '0.0.1' }));
     rmSync(join(staged, 'candlewick-linux-x64-musl', 'candlewick.linux-x64-musl.node'));
@@ -142,8 +162,8 @@ describe('the release gate', () => {
   });
 
   const built = join(root, 'dist/native/candlewick.linux-x64-gnu.node');
-  it.runIf(existsSync(built))('sees that the binary of this checkout has no CUDA inside', async () => {
-    const staged = await release();
+  it.runIf(existsSync(built))('sees that the binary of this checkout has no CUDA inside', () => {
+    const staged = release();
     copyFileSync(built, join(staged, 'candlewick-linux-x64-gnu/candlewick.linux-x64-gnu.node'));
     expect(gate(staged)).toContain('candlewick-linux-x64-gnu: the binary has no CUDA inside');
   });

@@ -305,6 +305,25 @@ describe('a trainer', () => {
     expect(await at.losses()).toEqual(uninterrupted(10));
   });
 
+  it.each([1, 2, 9])(
+    'saves while whoever asked at step %i waits before taking the next event',
+    async (asked) => {
+      const paths: string[] = [];
+      const events = await at.run({
+        each: async (event, trainer) => {
+          if (event.type === 'step' && event.step === asked) paths.push(await trainer.checkpoint());
+        },
+      });
+      expect(paths).toHaveLength(1);
+      // No event is lost or told twice, and each comes after what it follows.
+      expect(
+        events.filter(({ type }) => type === 'step').map((event) => 'step' in event && event.step),
+      ).toEqual(Array.from({ length: 10 }, (_, i) => i + 1));
+      expect(events.at(-1)).toMatchObject({ reason: 'limit', step: 10 });
+      expect(await at.losses()).toEqual(uninterrupted(10));
+    },
+  );
+
   it('keeps a second one out of its directory', async () => {
     await using first = await at.create();
     await expect(at.create()).rejects.toMatchObject({ code: 'OUTPUT_IN_USE' });

@@ -127,6 +127,17 @@ export function longChecks(root, env) {
       command: process.execPath,
       args: [join(root, 'bench/tokenizer/memory.mjs')],
     },
+    {
+      name: 'leaks: 200 corpora, 50 trainers',
+      command: process.execPath,
+      args: [join(root, 'node_modules/vitest/vitest.mjs'), 'run', '__test__/leaks.test.ts'],
+      env: { CANDLEWICK_LEAKS: 'full' },
+    },
+    {
+      name: 'container',
+      command: process.execPath,
+      args: [join(root, 'scripts/container.mjs')],
+    },
   ];
 }
 

@@ -25,7 +25,7 @@ export type { ErrorCode } from './errors.js';
 export { exportModel } from './export/index.js';
 export type { ExportResult, ExportType } from './export/index.js';
 export { Model } from './model/index.js';
-export type { GenerateOptions } from './model/index.js';
+export type { GenerateOptions, LoadOptions } from './model/index.js';
 export { Trainer } from './run/index.js';
 export type {
   DoneEvent,

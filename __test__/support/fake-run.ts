@@ -10,8 +10,8 @@ import { FakeNative, lossOf } from './fake-native.js';
 export interface Setup extends Partial<TrainerOptions> {
   native?: FakeNative;
   ready?: Partial<SourceReady>;
-  /** Called with each event. */
-  each?: (event: TrainerEvent, trainer: Trainer) => void;
+  /** Called with each event; the next is taken when it is done. */
+  each?: (event: TrainerEvent, trainer: Trainer) => unknown;
 }
 
 /** What a test file works in; new for each test. */
@@ -64,7 +64,7 @@ export class FakeRun {
     const events: TrainerEvent[] = [];
     for await (const event of trainer.run()) {
       events.push(event);
-      setup.each?.(event, trainer);
+      await setup.each?.(event, trainer);
     }
     return events;
   }

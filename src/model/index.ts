@@ -1,6 +1,14 @@
 /** Trained models: load one and let it continue a text. */
 import type { NativeModel } from '../native/binding.js';
 import { native } from '../native/index.js';
+import { findModel } from '../run/index.js';
+
+export interface LoadOptions {
+  /** Where it generates; default: `auto`. */
+  device?: 'cpu' | 'cuda' | 'auto';
+  /** Told of each damaged checkpoint that is passed over for the one before. */
+  onSkipped?: (path: string, reason: string) => void;
+}
 
 export interface GenerateOptions {
   /** Tokens at most; default: 100. */
@@ -26,10 +34,11 @@ export class Model implements AsyncDisposable {
   }
 
   /**
-   * Loads a checkpoint or an exported directory: `model.safetensors`, `config.json`, and the tokenizer beside them or
-   * in the run. Throws CHECKPOINT_CORRUPT, TOKENIZER_INVALID, TOKENIZER_MISMATCH, CUDA_UNAVAILABLE.
+   * Loads the newest good checkpoint of a run, a checkpoint, or an exported directory, with the tokenizer beside it or
+   * in the run. Throws CONFIG_INVALID, CHECKPOINT_CORRUPT, TOKENIZER_INVALID, TOKENIZER_MISMATCH, CUDA_UNAVAILABLE.
    */
-  static async load(directory: string, options: { device?: 'cpu' | 'cuda' | 'auto' } = {}): Promise<Model> {
+  static async load(path: string, options: LoadOptions = {}): Promise<Model> {
+    const { directory } = await findModel(path, (damaged, reason) => options.onSkipped?.(damaged, reason));
     return new Model(await native().loadModel(directory, options.device ?? 'auto'));
   }
 

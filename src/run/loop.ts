@@ -28,7 +28,12 @@ export interface LoopParts {
 }
 
 /** What comes to the loop: from the native trainer, and from what goes on beside it. */
-type Incoming = NativeEvent | Beside | { type: 'failure'; cause: unknown };
+type Incoming =
+  | NativeEvent
+  | Beside
+  | { type: 'failure'; cause: unknown }
+  // What was worked through while the iteration rested, and is still to be handed out.
+  | { type: 'told'; event: TrainerEvent };
 
 /** What is told beside the native trainer, whatever it is doing. */
 type Beside = (TrainerEvent & { type: 'checkpoint' }) | StopNotice | (NativeEvent & { type: 'notice' });
@@ -54,6 +59,8 @@ export class TrainingLoop {
   #stopping = false;
   #busy = false;
   #active = false;
+  /** Whoever iterates has an event in hand and has not asked for the next. */
+  #resting = false;
   #pulling: Promise<void> | null = null;
   #wake: (() => void) | null = null;
 
@@ -82,6 +89,8 @@ export class TrainingLoop {
       this.#saveRequests.push({ resolve, reject });
     });
     if (this.#busy) this.#parts.native.stop();
+    // Whoever waits for it before asking for the next event would wait for ever.
+    if (this.#resting) void this.#serveResting();
     return saved;
   }
 
@@ -99,13 +108,18 @@ export class TrainingLoop {
     if (this.#active) throw errorFor('INTERNAL', 'run() was called twice', 'one loop drives one trainer');
     this.#active = true;
     try {
-      yield* this.#run();
+      for await (const event of this.#run()) {
+        this.#resting = true;
+        yield event;
+        this.#resting = false;
+      }
     } catch (cause) {
       for (const { reject } of this.#saveRequests.splice(0)) reject(cause);
       yield* this.#rescue(cause);
       throw cause;
     } finally {
       this.#active = false;
+      this.#resting = false;
       const ended = errorFor(
         'ABORTED',
         'the run ended before the checkpoint',
@@ -169,12 +183,9 @@ export class TrainingLoop {
       native.runUntil(nextPause(config, this.#at.step, this.#evaluates));
       for (;;) {
         const event = await this.#next();
-        if (event.type === 'step') yield this.#step(event);
-        else if (isBeside(event)) yield told(event);
-        else if (event.type === 'left_out') yield this.#leftOut(event);
-        else if (event.type === 'waiting') {
-          yield { type: 'source', message: `waiting for data since ${Math.round(event.seconds)} s` };
-        } else if (event.type === 'paused') {
+        const said = this.#take(event);
+        if (said !== null) yield said;
+        else if (event.type === 'paused') {
           const whole = event.reason !== 'stopped' && isAtLimit(config, this.#at);
           return whole ? 'limit' : event.reason;
         }
@@ -182,6 +193,16 @@ export class TrainingLoop {
     } finally {
       this.#busy = false;
     }
+  }
+
+  /** Works an event through; what is to be handed out of it, if anything. */
+  #take(event: Incoming): TrainerEvent | null {
+    if (event.type === 'told') return event.event;
+    if (event.type === 'step') return this.#step(event);
+    if (event.type === 'left_out') return this.#leftOut(event);
+    if (event.type === 'waiting')
+      return { type: 'source', message: `waiting for data since ${Math.round(event.seconds)} s` };
+    return isBeside(event) ? told(event) : null;
   }
 
   /** What was left out counts in the totals and not in the speed. */
@@ -320,7 +341,8 @@ export class TrainingLoop {
       for (;;) {
         const event = await this.#next();
         if (event.type === type) return event as NativeEvent & { type: T };
-        if (isBeside(event)) yield told(event);
+        const said = this.#take(event);
+        if (said !== null) yield said;
         else if (event.type === 'paused' && event.reason === 'stopped') {
           if (this.#stopping) return null;
           // Stopped for a checkpoint that a program asked for: serve it, then begin again.
@@ -337,6 +359,29 @@ export class TrainingLoop {
     if (this.#saveRequests.length === 0) return;
     const { path } = await this.#saver.begin(this.#at);
     for (const { resolve, reject } of this.#saveRequests.splice(0)) path.then(resolve, reject);
+  }
+
+  /** Serves requests without the iteration: what comes until the native trainer rests is worked through, and kept. */
+  async #serveResting(): Promise<void> {
+    const isEnd = ({ type }: Incoming) => ['paused', 'eval', 'sample', 'error', 'failure'].includes(type);
+    try {
+      while (this.#busy && !this.#queue.some(isEnd)) {
+        this.#pulling ??= this.#pull();
+        await this.#pulling;
+      }
+      // Asked for the next event meanwhile, the iteration serves them itself.
+      if (!this.#resting) return;
+      for (const event of this.#queue)
+        if (event.type === 'error' || event.type === 'failure') throw causeOf(event);
+      const kept = this.#queue.map((event): Incoming => {
+        const said = this.#take(event);
+        return said === null ? event : { type: 'told', event: said };
+      });
+      this.#queue.splice(0, this.#queue.length, ...kept);
+      await this.#serveRequests();
+    } catch (cause) {
+      for (const { reject } of this.#saveRequests.splice(0)) reject(cause);
+    }
   }
 
   /** When the source fails, what was learned until then is kept. */
@@ -383,8 +428,7 @@ export class TrainingLoop {
       await Promise.race([this.#pulling, woken]);
     }
     const event = this.#queue.shift() as Incoming;
-    if (event.type === 'failure') throw event.cause;
-    if (event.type === 'error') throw errorFor(event.code, event.message, event.hint);
+    if (event.type === 'failure' || event.type === 'error') throw causeOf(event);
     return event;
   }
 
@@ -397,6 +441,10 @@ export class TrainingLoop {
       this.#pulling = null;
     }
   }
+}
+
+function causeOf(event: Incoming & { type: 'error' | 'failure' }): unknown {
+  return event.type === 'failure' ? event.cause : errorFor(event.code, event.message, event.hint);
 }
 
 function isBeside(event: Incoming): event is Beside {

@@ -32,6 +32,8 @@ interface Written {
 /** A checkpoint that is being written. */
 interface Save {
   step: number;
+  /** The state is taken: the trainer may go on. */
+  taken: Promise<unknown>;
   /** Its path; rejects with what it failed with. */
   path: Promise<string>;
 }
@@ -61,19 +63,24 @@ export class Saver {
    * Begins to save the last completed step, unless that is done or on the way; resolves to the checkpoint's path. When
    * this returns its promise, the trainer may be told to go on: the state is taken first. An earlier save is waited for.
    */
-  async begin(at: Readonly<LoopStart>): Promise<Save> {
+  async begin(at: Readonly<LoopStart>): Promise<Pick<Save, 'path'>> {
     const { step } = at;
     if (this.#inFlight !== null && this.#inFlight.step !== step) await this.settle();
-    if (this.#inFlight !== null) return this.#inFlight;
-    if (this.#newest?.step === step) return { step, path: Promise.resolve(this.#newest.path) };
+    if (this.#inFlight !== null) {
+      const save = this.#inFlight;
+      await save.taken;
+      return save;
+    }
+    if (this.#newest?.step === step) return { path: Promise.resolve(this.#newest.path) };
     let taken: () => void = () => undefined;
     const isTaken = new Promise<void>((resolve) => {
       taken = resolve;
     });
-    const save = { step, path: this.#write({ ...at }, taken) };
-    this.#inFlight = save;
+    const path = this.#write({ ...at }, taken);
     // It is told by then, and may fail before anybody asks for it.
-    await Promise.race([isTaken, save.path.catch(() => undefined)]);
+    const save = { step, path, taken: Promise.race([isTaken, path.catch(() => undefined)]) };
+    this.#inFlight = save;
+    await save.taken;
     return save;
   }
 

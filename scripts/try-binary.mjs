@@ -66,8 +66,9 @@ async function tryBinary(folder) {
   const lines = [{ batch: texts }, { done: true, total: texts.length }];
   const documents = join(folder, 'documents.jsonl');
   writeFileSync(documents, lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
-  const print = `process.stdout.write(require('node:fs').readFileSync(${JSON.stringify(documents)}))`;
-  const corpus = new ProcessStreamingCorpus([process.execPath, '-e', print], { epochs: null });
+  // Under an emulator, Node itself could not be started again.
+  const command = process.platform === 'win32' ? ['cmd', '/c', 'type'] : ['cat'];
+  const corpus = new ProcessStreamingCorpus([...command, documents], { epochs: null });
   const trainer = await Trainer.create({
     config: config(tokenizerFolder),
     corpus,

@@ -5,6 +5,7 @@ import type { NativeFeed } from '../native/binding.js';
 import { native } from '../native/index.js';
 import type { Tokenizer } from '../tokenizer/index.js';
 
+/** The form of the batches, and the order of the documents in them. */
 export interface LoaderOptions {
   /** Sequences of the global batch. */
   batchSize: number;

@@ -10,6 +10,7 @@ import type { Exported } from './card.js';
 /** How the exported values are stored. */
 export type ExportType = 'f32' | 'bf16' | 'f16';
 
+/** What `exportModel` wrote. */
 export interface ExportResult {
   /** Where it was exported to. */
   output: string;

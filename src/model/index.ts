@@ -3,6 +3,7 @@ import type { NativeModel } from '../native/binding.js';
 import { native } from '../native/index.js';
 import { findModel } from '../run/index.js';
 
+/** How a model is loaded. */
 export interface LoadOptions {
   /** Where it generates; default: `auto`. */
   device?: 'cpu' | 'cuda' | 'auto';
@@ -10,6 +11,7 @@ export interface LoadOptions {
   onSkipped?: (path: string, reason: string) => void;
 }
 
+/** How a text is continued. */
 export interface GenerateOptions {
   /** Tokens at most; default: 100. */
   maxTokens?: number | undefined;

@@ -22,8 +22,8 @@ interface Manifest {
 }
 
 /**
- * The binary for this process: that of CANDLEWICK_NATIVE, one that was built here, else that of the platform's package. Throws NATIVE_NOT_FOUND,
- * naming the package to install. `from` is a module of `src/native` or `dist/native`.
+ * The binary for this process: that of CANDLEWICK_NATIVE, one that was built here, else that of the platform's package.
+ * Throws NATIVE_NOT_FOUND, naming the package to install. `from` is a module of `src/native` or `dist/native`.
  */
 export function findBinary(from: string = import.meta.url, triple: string = platformTriple()): Binary {
   const name = `candlewick.${triple}.node`;

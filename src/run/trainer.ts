@@ -8,6 +8,7 @@ import type { TrainingLoop } from './loop.js';
 import { defaultParts } from './parts.js';
 import type { OpenCorpus, OpenSource, TrainableCorpus } from './source.js';
 
+/** What `Trainer.create` is told; what is left out, the configuration says. */
 export interface TrainerOptions {
   /** A YAML file, its values, or what `loadConfig` made of it. */
   config: string | Record<string, unknown> | LoadedConfig;

@@ -33,6 +33,7 @@ export type { Text, TextSource } from './source.js';
 /** How text is cut into words before merging. */
 export type Pattern = 'gpt2' | 'cl100k' | 'o200k' | 'llama3' | 'qwen2';
 
+/** What `Tokenizer.train` makes, and of how much text. */
 export interface TokenizerTrainOptions {
   /** Tokens in all: special tokens, 256 bytes, and merges. */
   vocabSize: number;
@@ -70,6 +71,7 @@ export interface TokenizerTrainOptions {
   onProgress?: ((progress: TokenizerProgress) => void) | undefined;
 }
 
+/** How far training a tokenizer is. */
 export interface TokenizerProgress {
   /** Documents counted. */
   documents: number;

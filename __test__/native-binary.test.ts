@@ -55,7 +55,7 @@ describe('the binary', () => {
     expect(findBinary(from, triple)).toEqual({
       file,
       triple,
-      package: 'candlewick-linux-arm64-gnu',
+      package: 'candlewick-linux-arm64-gnu@1.2.3',
       why: 'from candlewick-linux-arm64-gnu',
     });
   });
@@ -114,7 +114,9 @@ describe('the binary', () => {
   it('that does not load: one of a package is installed again, one of a checkout is built', () => {
     const said = '/x/candlewick.node: invalid ELF header';
     const hint = (package_: string | null) => explainLoadFailure(said, { triple, package: package_ }).hint;
-    expect(hint(packageOf(triple))).toMatch(/npm install --force candlewick-linux-arm64-gnu/);
+    expect(hint(`${packageOf(triple)}@1.2.3`)).toMatch(
+      /npm install --force candlewick-linux-arm64-gnu@1\.2\.3/,
+    );
     expect(hint(null)).toMatch(/npm run build/);
   });
 });

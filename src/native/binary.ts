@@ -11,7 +11,7 @@ export interface Binary {
   file: string;
   /** The platform that it is for, for instance `linux-x64-gnu`. */
   triple: string;
-  /** The npm package that it is from; null for one that was built here. */
+  /** The npm package that it is from, with its version, as npm is told to install it; null for one that was built here. */
   package: string | null;
   /** Where it is from, in words. */
   why: string;
@@ -71,7 +71,7 @@ export function findBinary(from: string = import.meta.url, triple: string = plat
       `install it again: npm install --force ${wanted}@${version}`,
     );
   }
-  return { file, triple, package: wanted, why: `from ${wanted}` };
+  return { file, triple, package: `${wanted}@${version}`, why: `from ${wanted}` };
 }
 
 /** What to do about a binary that is there and does not load. */

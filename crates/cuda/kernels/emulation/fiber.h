@@ -127,8 +127,10 @@ class Fiber {
   void* stack_;
   void* pointer_ = nullptr;
   void* scheduler_ = nullptr;
+#ifdef CANDLEWICK_ASAN
   const void* scheduler_stack_ = nullptr;
   std::size_t scheduler_size_ = 0;
+#endif
 };
 
 }  // namespace emulation

@@ -21,7 +21,7 @@ const GRADIENT: f64 = 2.0 * ROUNDED_ONCE;
 /// Lengths below, at and above the tiles of 64 and 128; grouped 1, 2 and 4.
 fn shapes() -> impl Iterator<Item = AttentionShape> {
     HEAD_DIMS.into_iter().flat_map(|head_dim| {
-        [(3, 1, 2, 2), (1, 7, 4, 2), (3, 33, 2, 1), (1, 65, 4, 1), (1, 130, 2, 2)].map(
+        [(3, 1, 2, 2), (1, 7, 4, 2), (3, 33, 2, 1), (3, 65, 4, 1), (1, 130, 2, 2), (1, 193, 2, 1)].map(
             |(batch, length, heads, key_value_heads)| AttentionShape {
                 batch,
                 length,

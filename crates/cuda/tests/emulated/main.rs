@@ -12,6 +12,7 @@
 mod attention;
 mod cross_entropy;
 mod embedding;
+mod manifest;
 mod norms;
 mod optimizer;
 mod planted;

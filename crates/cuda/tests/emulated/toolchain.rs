@@ -186,8 +186,8 @@ fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(
         output.status.success(),
-        "{command:?}: {}\n{}\nThe sanitizers need their libraries beside the compiler (Debian: libasan and libubsan of \
-         g++'s version)",
+        "{command:?}: {}\n{}\nThe sanitizers need their libraries: Debian has them with g++, Fedora in libasan and \
+         libubsan",
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );

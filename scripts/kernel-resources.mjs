@@ -46,7 +46,8 @@ export async function kernelResources(nvcc) {
         all.push(...parsed(`${stdout}${stderr}`, architecture));
       }
     }
-    return all;
+    // Stable: what a kernel takes on each architecture stands together.
+    return all.sort((a, b) => a.kernel.localeCompare(b.kernel));
   } finally {
     rmSync(out, { recursive: true });
   }

@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
 import { gate } from '../scripts/release-gate.mjs';
 import { stagePackages } from '../scripts/stage-packages.mjs';
 import { binaryName, targets } from '../scripts/targets.mjs';
@@ -35,6 +36,20 @@ afterEach(() => {
 it('the loader, the scripts and napi know the same platforms', () => {
   expect(targets.map(({ triple }) => triple)).toEqual(platformsWithPackage);
   expect(targets.map(({ rust }) => rust)).toEqual(manifest.napi.targets);
+});
+
+it('the release builds every platform, tries each on itself, and publishes after both', () => {
+  const { jobs } = parse(readFileSync(join(root, '.github/workflows/release.yml'), 'utf8'));
+  const built = jobs.build.strategy.matrix.include.map(({ platform, rust }) => ({ triple: platform, rust }));
+  expect(built).toEqual(targets.map(({ triple, rust }) => ({ triple, rust })));
+  const tried = new Set(jobs.try.strategy.matrix.include.map(({ platform }) => platform));
+  expect([...tried]).toEqual(targets.map(({ triple }) => triple));
+  expect(jobs.try.needs).toBe('build');
+  expect(jobs.publish.needs).toContain('try');
+  const commands = jobs.publish.steps.flatMap(({ run }) => run ?? []);
+  const at = (script) => commands.findIndex((command) => command.includes(script));
+  expect(at('release-gate.mjs')).toBeGreaterThan(at('stage-packages.mjs'));
+  expect(at('publish-packages.mjs')).toBeGreaterThan(at('release-gate.mjs'));
 });
 
 it('a checkout is not published by mistake', () => {

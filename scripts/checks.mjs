@@ -25,6 +25,7 @@ export function checks(root, env) {
   const bin = (path) => join(root, 'node_modules', path);
   const target = env.CARGO_TARGET_DIR ?? join(root, 'target');
   const vitestReport = join(root, 'node_modules/.cache/candlewick/vitest.json');
+  const cudaReport = join(root, 'node_modules/.cache/candlewick/vitest-cuda.json');
   return [
     { name: 'format: Rust', command: 'cargo', args: ['fmt', '--all', '--', '--check'] },
     {
@@ -78,6 +79,28 @@ export function checks(root, env) {
         `--outputFile.json=${vitestReport}`,
       ],
       count: () => countVitest(JSON.parse(readFileSync(vitestReport, 'utf8'))),
+    },
+    { name: 'cuda: build', command: node, args: [join(root, 'scripts/build-cuda.mjs')] },
+    { name: 'cuda: resources', command: node, args: [join(root, 'scripts/build-cuda.mjs'), '--resources'] },
+    { name: 'cuda: lint', command: node, args: [join(root, 'scripts/build-cuda.mjs'), '--lint'] },
+    {
+      name: 'cuda: tests of Rust',
+      command: node,
+      args: [join(root, 'scripts/build-cuda.mjs'), '--test'],
+      count: countCargo,
+    },
+    {
+      name: 'cuda: vitest',
+      command: node,
+      args: [
+        bin('vitest/vitest.mjs'),
+        'run',
+        '--config=vitest.cuda.config.ts',
+        '--reporter=default',
+        '--reporter=json',
+        `--outputFile.json=${cudaReport}`,
+      ],
+      count: () => countVitest(JSON.parse(readFileSync(cudaReport, 'utf8'))),
     },
     { name: 'package: publint', command: node, args: [bin('publint/src/cli.js'), '--strict'] },
     { name: 'package: installed', command: node, args: [join(root, 'scripts/installed-package.mjs')] },

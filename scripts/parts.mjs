@@ -104,6 +104,10 @@ function nativeStamp(work) {
   return stamp(work, 'native', crateInputs, [process.platform, process.arch, env.RUSTFLAGS ?? '']);
 }
 
+function cudaStamp(work) {
+  return stamp(work, 'native-cuda', crateInputs, [process.arch, work.env.RUSTFLAGS ?? '']);
+}
+
 /**
  * Downloads the crates while npm still installs.
  *
@@ -111,9 +115,7 @@ function nativeStamp(work) {
  */
 export async function crates(work) {
   if (nativeStamp(work).holds()) return;
-  const host = (await run('rustc', ['-vV'], { cwd: work.root, env: work.env })).stdout.match(
-    /^host: (.+)$/m,
-  )?.[1];
+  const host = await hostTriple(work);
   const target = host ? ['--target', host] : [];
   await step(work, 'Rust crates', 'cargo fetch', 'cargo', ['fetch', '--locked', ...target], {
     hint: 'cargo needs crates.io: check the network or a proxy (HTTPS_PROXY), then repeat',
@@ -127,19 +129,117 @@ export async function crates(work) {
  */
 export async function native(work) {
   const { root } = work;
+  const withCuda = join(root, 'dist/native-cuda');
+  if (existsSync(withCuda) && !cudaStamp(work).holds()) {
+    // It would be loaded first.
+    rmSync(withCuda, { recursive: true });
+    part('binding with CUDA', 'was of other sources and is gone: npm run build:cuda makes it anew');
+  }
   const made = nativeStamp(work);
   if (made.holds()) return part('native binding', 'in place');
   const dist = join(root, 'dist/native');
   mkdirSync(dist, { recursive: true });
   mkdirSync(join(root, 'node_modules/.cache/candlewick'), { recursive: true });
-  const napi = join(root, 'node_modules/@napi-rs/cli/dist/cli.js');
-  const args = ['build', '--platform', '--release', '--no-js'];
-  // src/native declares what the binding offers; the generated declarations only get out of the way.
-  args.push('--dts', relative(dist, join(root, 'node_modules/.cache/candlewick/napi.d.ts')));
-  args.push('--manifest-path', 'crates/node/Cargo.toml', '--output-dir', 'dist/native', '--', '--locked');
-  await step(work, 'native binding', 'cargo build --release', process.execPath, [napi, ...args], { code: 1 });
+  const args = napiArgs(work, dist);
+  await step(work, 'native binding', 'cargo build --release', process.execPath, args, { code: 1 });
   const binaries = readdirSync(dist).filter((name) => name.endsWith('.node'));
   made.write(binaries.map((name) => join(dist, name)));
+}
+
+function napiArgs({ root }, dist, ...features) {
+  const args = [join(root, 'node_modules/@napi-rs/cli/dist/cli.js'), 'build', '--platform', '--release'];
+  // src/native declares what the binding offers; the generated declarations only get out of the way.
+  const declarations = join(root, 'node_modules/.cache/candlewick/napi.d.ts');
+  args.push('--no-js', '--dts', relative(dist, declarations), '--manifest-path', 'crates/node/Cargo.toml');
+  args.push('--output-dir', relative(root, dist), ...features.flatMap((name) => ['--features', name]));
+  return [...args, '--', '--locked'];
+}
+
+/** The variables that candle's build for CUDA reads, and ours. */
+function cudaEnvironment({ env }, toolkit) {
+  return {
+    ...env,
+    CUDA_HOME: toolkit,
+    NVCC: join(toolkit, 'bin/nvcc'),
+    PATH: `${join(toolkit, 'bin')}:${env.PATH ?? ''}`,
+    // The lowest that there are kernels for; candle's are compiled for it alone, and by the driver for others.
+    CUDA_COMPUTE_CAP: '80',
+    CUDARC_CUDA_VERSION: '13000',
+    // Each takes up to a gigabyte.
+    CUDAFORGE_THREADS: env.CUDAFORGE_THREADS ?? '2',
+  };
+}
+
+/**
+ * Builds the binding with CUDA inside into dist/native-cuda, which leaves the one without as it is.
+ *
+ * @param {Work} work
+ * @param {string} toolkit the folder that holds `bin/nvcc`
+ * @returns {Promise<string>} the file
+ */
+export async function nativeCuda(work, toolkit) {
+  const { root } = work;
+  const dist = join(root, 'dist/native-cuda');
+  mkdirSync(dist, { recursive: true });
+  const made = cudaStamp(work);
+  const binary = () => readdirSync(dist).find((name) => name.endsWith('.node'));
+  if (made.holds()) {
+    part('binding with CUDA', 'in place');
+  } else {
+    const what = 'cargo build --release --features cuda';
+    const options = { code: 1, env: cudaEnvironment(work, toolkit) };
+    await step(work, 'binding with CUDA', what, process.execPath, napiArgs(work, dist, 'cuda'), options);
+    made.write([join(dist, binary())]);
+  }
+  return join(dist, binary());
+}
+
+/**
+ * Clippy over the code that only this build has.
+ *
+ * @param {Work} work
+ * @param {string} toolkit the folder that holds `bin/nvcc`
+ */
+export async function lintCuda(work, toolkit) {
+  const args = [...(await cargoForCuda(work, 'clippy')), '--all-targets', '--', '-D', 'warnings'];
+  const options = { code: 1, env: cudaEnvironment(work, toolkit) };
+  await step(work, 'lint with CUDA', 'cargo clippy --features cuda', 'cargo', args, options);
+}
+
+/**
+ * The tests of Rust that only this build has; none needs a GPU.
+ *
+ * @param {Work} work
+ * @param {string} toolkit the folder that holds `bin/nvcc`
+ */
+export async function testCuda(work, toolkit) {
+  const args = [...(await cargoForCuda(work, 'test')), '--test', 'trampolines'];
+  const options = { code: 1, env: cudaEnvironment(work, toolkit) };
+  const output = await step(work, 'tests with CUDA', 'cargo test --features cuda', 'cargo', args, options);
+  process.stdout.write(output);
+}
+
+/**
+ * What each kernel takes of a GPU; fails where one has local memory.
+ *
+ * @param {Work} work
+ * @param {string} toolkit the folder that holds `bin/nvcc`
+ */
+export async function kernelResources(work, toolkit) {
+  const options = { code: 1, env: cudaEnvironment(work, toolkit) };
+  const script = [join(work.root, 'scripts/kernel-resources.mjs')];
+  process.stdout.write(await step(work, 'kernels', 'ptxas -v', process.execPath, script, options));
+}
+
+/** As napi builds, in release mode and for a named target: what candle compiles for CUDA is compiled once. */
+async function cargoForCuda(work, command) {
+  const args = [command, '--locked', '--release', '--target', await hostTriple(work)];
+  const crates = ['candlewick-cuda', 'candlewick-train', 'candlewick-node'];
+  return [...args, ...crates.flatMap((name) => ['-p', name]), '--features', 'candlewick-node/cuda'];
+}
+
+async function hostTriple({ root, env }) {
+  return (await run('rustc', ['-vV'], { cwd: root, env })).stdout.match(/^host: (.+)$/m)?.[1] ?? '';
 }
 
 /** Runs one program of a part, saying when it starts, where it is, and how long it took. */
@@ -173,4 +273,5 @@ async function step({ root, env, signal }, name, what, command, args, options = 
     throw error;
   }
   part(name, `done in ${duration(performance.now() - started)}`);
+  return result.output;
 }

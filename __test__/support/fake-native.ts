@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { errorFor } from '../../src/errors.js';
 import type {
+  CudaReport,
   FeedOptions,
   NativeBinding,
   NativeDecodeStream,
@@ -15,6 +16,8 @@ import type {
   RunMemory,
 } from '../../src/native/binding.js';
 import type { SourceConfig, SourceReady, TrainableCorpus } from '../../src/run/index.js';
+
+const noCuda = (): CudaReport => ({ built: false, driver: null, gpus: [], libraries: [], trouble: null });
 
 /**
  * A binding without native code: the loss is a function of the step, so that a run that was resumed can be held
@@ -68,6 +71,9 @@ export class FakeNative {
 
   readonly binding: NativeBinding = {
     version: () => 'fake',
+    hasCuda: () => false,
+    cudaReport: noCuda,
+    lookAtCuda: async () => noCuda(),
     createPipe: () => null,
     createLink: () => fakeLink,
     createLineLink: () => {

@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import { cudaReport, gpusInWords, troubleWith } from '../cuda/index.js';
 import { errorFor } from '../errors.js';
 import type { RunConfig } from './schema.js';
 
@@ -38,14 +39,24 @@ export function resolve(config: RunConfig): {
   };
   const { model, data, training, schedule } = config;
 
-  if (training.device === 'cuda') {
-    throw errorFor(
-      'CUDA_UNAVAILABLE',
-      'training.device is cuda, and this build of candlewick has no CUDA',
-      'use --device cpu or --device auto',
-    );
+  if (training.device !== 'cpu') {
+    const report = cudaReport();
+    const trouble = troubleWith(report) ?? {
+      code: 'CUDA_UNAVAILABLE',
+      message: "this release's engine trains on the CPU alone",
+      hint: 'train with --device cpu',
+    };
+    if (training.device === 'cuda') {
+      throw errorFor(trouble.code, `training.device is cuda: ${trouble.message}`, trouble.hint);
+    }
+    decide('training.device', 'cpu', trouble.message);
+    // Days on the wrong device cost more than a line.
+    if (report.gpus.length > 0) {
+      warnings.push(
+        `training on the CPU although there is a GPU (${gpusInWords(report)}): ${trouble.message}; ${trouble.hint}`,
+      );
+    }
   }
-  if (training.device === 'auto') decide('training.device', 'cpu', 'this build has no CUDA');
   if (training.precision === 'bf16') {
     throw errorFor(
       'CONFIG_INVALID',

@@ -1,3 +1,5 @@
+import type { CudaReport } from '../cuda/index.js';
+
 /** What a check found. */
 export interface Check {
   /** What was looked at, such as `python`. */
@@ -23,6 +25,8 @@ export interface DoctorOptions {
   root?: string;
   /** Loads the native binding and returns its version; throws what it fails with. */
   loadBinding?: () => string;
+  /** Looks for GPUs; rejects where the binding does not load. */
+  look?: () => Promise<CudaReport>;
   /** Milliseconds that the hub may take. */
   hubTimeout?: number;
 }

@@ -1,11 +1,10 @@
 /** The machine: processor, memory, open files, graphics processor. */
 import { readFileSync } from 'node:fs';
-import { access } from 'node:fs/promises';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
+import { driverInWords, gpusInWords, lookAtCuda, troubleWith } from '../cuda/index.js';
+import type { CudaReport } from '../cuda/index.js';
 import { bytesInWords, hostMemory } from '../estimate/index.js';
-import { run } from '../setup/run.mjs';
-import { olderThan } from '../setup/python.mjs';
 import { fail, ok, warn } from './check.js';
 import type { Check, DoctorOptions } from './check.js';
 
@@ -49,86 +48,23 @@ export function checkOpenFiles({ root = '/' }: DoctorOptions): Check {
     : ok('open files', limit === 'unlimited' ? 'unlimited' : `at most ${limit}`);
 }
 
-/** The driver that CUDA 13.0 needs, and the oldest processors that its kernels are made for. */
-const LEAST_DRIVER = '580.65';
-const LEAST_CAPABILITY = '8.0';
-
-export async function checkGpu({ env = process.env }: DoctorOptions): Promise<Check> {
-  const query = 'name,driver_version,memory.free,memory.total,compute_cap';
-  const result = await run('nvidia-smi', [`--query-gpu=${query}`, '--format=csv,noheader,nounits'], {
-    env,
-    timeout: 10_000,
-  });
-  const noCuda = 'this build has no CUDA and trains on the CPU';
-  if (result.code === null) {
-    const library = await findDriver(env);
-    return library === null
-      ? ok('gpu', `no NVIDIA driver; ${noCuda}`)
-      : warn(
-          'gpu',
-          `${library} is there and nvidia-smi is not; ${noCuda}`,
-          'install nvidia-smi to see the GPU',
-        );
+/** The GPUs by the code that training looks at them with. Without any, the CPU trains: nothing to warn of. */
+export async function checkGpu({ look = lookAtCuda }: DoctorOptions): Promise<Check> {
+  let report: CudaReport;
+  try {
+    report = await look();
+  } catch {
+    return ok('gpu', 'not looked at, since the binding does not load');
   }
-  if (result.code !== 0) {
-    return warn(
-      'gpu',
-      `nvidia-smi failed: ${result.output.trim().split('\n', 1)[0] ?? ''}; ${noCuda}`,
-      'restart the driver or the machine; in a container, start it with --gpus all',
-    );
-  }
-  const gpus = result.stdout
-    .trim()
-    .split('\n')
-    .map((line) => line.split(',').map((part) => part.trim()));
-  const found = gpus
-    .map(
-      ([name, , free, total]) =>
-        `${name}, ${bytesInWords(Number(free) * 2 ** 20)} free of ${bytesInWords(Number(total) * 2 ** 20)}`,
-    )
-    .join('; ');
-  const driver = gpus[0]?.[1] ?? '';
-  const old = gpus.find(
-    ([, , , , capability]) => capability !== undefined && olderThan(capability, LEAST_CAPABILITY),
-  );
-  if (olderThan(driver, LEAST_DRIVER)) {
-    return warn(
-      'gpu',
-      `${found}; driver ${driver} is too old for CUDA 13.0; ${noCuda}`,
-      `a build with CUDA will need driver ${LEAST_DRIVER} or newer: choose an image or host with it`,
-    );
-  }
-  if (old !== undefined) {
-    return warn(
-      'gpu',
-      `${found}; compute capability ${old[4]} is below ${LEAST_CAPABILITY}; ${noCuda}`,
-      'a build with CUDA will need an A100, RTX 30 or newer',
-    );
-  }
-  return ok('gpu', `${found}; driver ${driver} is new enough for CUDA 13.0, but ${noCuda}`);
-}
-
-/** Where the driver's library lies, without loading it. */
-async function findDriver(env: NodeJS.ProcessEnv): Promise<string | null> {
-  const folders = [
-    ...(env['LD_LIBRARY_PATH'] ?? '').split(':').filter(Boolean),
-    '/usr/lib/x86_64-linux-gnu',
-    '/usr/lib/aarch64-linux-gnu',
-    '/usr/lib64',
-    '/usr/local/nvidia/lib64',
-    '/usr/lib/wsl/lib',
-  ];
-  for (const folder of folders) {
-    const path = join(folder, 'libcuda.so.1');
-    if (
-      await access(path).then(
-        () => true,
-        () => false,
-      )
-    )
-      return path;
-  }
-  return null;
+  const trouble = troubleWith(report);
+  const driver = driverInWords(report);
+  if (driver === null)
+    return ok('gpu', `${report.trouble?.message ?? 'no NVIDIA driver'}; training on the CPU`);
+  const found = `${report.gpus.length === 0 ? 'no GPU' : gpusInWords(report)}; ${driver}`;
+  if (trouble === null) return ok('gpu', found);
+  // What the machine lacks would be in the way of a build with CUDA too.
+  const { message, hint } = report.trouble ?? trouble;
+  return warn('gpu', `${found}; training on the CPU: ${message}`, hint);
 }
 
 function read(path: string): string {

@@ -33,7 +33,8 @@ export function checkBinding({ loadBinding = () => native().version() }: DoctorO
         'in a checkout: npm run build; otherwise reinstall candlewick',
       );
     }
-    return ok('binding', `version ${version}, ${platformTriple()}, ${findBinary().why}, without CUDA`);
+    const cuda = native().hasCuda() ? 'with CUDA inside' : 'without CUDA';
+    return ok('binding', `version ${version}, ${platformTriple()}, ${findBinary().why}, ${cuda}`);
   } catch (cause) {
     if (cause instanceof CandlewickError) return fail('binding', cause.message, cause.hint);
     return fail('binding', `it does not load: ${String(cause)}`, 'reinstall candlewick on this machine');

@@ -324,8 +324,28 @@ export interface NativeStepTimer {
   step(): Promise<number>;
 }
 
+/** What this machine has of CUDA. */
+export interface CudaReport {
+  /** Whether this binary has CUDA inside. */
+  built: boolean;
+  /** The driver: its library, the newest CUDA that it knows, and its own version where the system says it. */
+  driver: { path: string; cuda: string; version: string | null } | null;
+  /** GPUs that this process may use; memory in bytes, the free one where it was asked for. */
+  gpus: { name: string; capability: [major: number, minor: number]; total: number; free: number | null }[];
+  /** CUDA's other libraries that were found. */
+  libraries: { name: string; path: string }[];
+  /** The first thing that keeps this process from using GPU 0. */
+  trouble: { code: string; message: string; hint: string } | null;
+}
+
 export interface NativeBinding {
   version(): string;
+  /** Whether this binary has CUDA inside. */
+  hasCuda(): boolean;
+  /** `environments`: Python environments that may hold `nvidia-*` wheels; those of the first call count. */
+  cudaReport(environments: string[]): CudaReport;
+  /** As `cudaReport`, with the GPUs' free memory, on a thread of its own. */
+  lookAtCuda(environments: string[]): Promise<CudaReport>;
   /** File descriptors of a new pipe, the caller's to close; null where a child cannot be given one by number (Windows). */
   createPipe(): { read: number; write: number } | null;
   createLink(): NativeLink;

@@ -2,6 +2,7 @@ import { createRequire } from 'node:module';
 import { errorFor } from '../errors.js';
 import { findBinary } from './binary.js';
 import type {
+  CudaReport,
   FeedLink,
   FeedOptions,
   NativeBinding,
@@ -24,6 +25,9 @@ export { platformTriple } from './platform.js';
 /** What the compiled binding exports, as napi names it. */
 interface Compiled {
   version(): string;
+  hasCuda(): boolean;
+  cudaReport(environments: string[]): string;
+  lookAtCuda(environments: string[]): Promise<string>;
   createPipe(): { read: number; write: number } | null;
   NativeLink: new () => NativeLink;
   NativeLineLink: new () => NativeLineLink;
@@ -112,6 +116,10 @@ function bind(compiled: Compiled): NativeBinding {
   }
   return {
     version: () => compiled.version(),
+    hasCuda: () => compiled.hasCuda(),
+    cudaReport: (environments) => JSON.parse(call(() => compiled.cudaReport(environments))) as CudaReport,
+    lookAtCuda: async (environments) =>
+      JSON.parse(await call(() => compiled.lookAtCuda(environments))) as CudaReport,
     createPipe: () => call(() => compiled.createPipe()),
     createLink: () => call(() => new compiled.NativeLink()),
     createLineLink: () => call(() => new compiled.NativeLineLink()),

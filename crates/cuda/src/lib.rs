@@ -1,3 +1,34 @@
-//! CUDA kernels, their build and the trampolines to CUDA's libraries. Of these there are the kernels.
+//! CUDA: what of it a machine has, kernels and their build, and the trampolines to its libraries.
+//!
+//! Without the feature `cuda` this crate only looks ([`probe`]): that takes neither a compiler for CUDA nor candle's part
+//! for it. With the feature the kernels are inside, and every call of a library of CUDA, candle's too, goes through a
+//! trampoline of `trampolines.rs` that opens the library when it is first called.
 
 pub mod kernels;
+mod trouble;
+
+#[cfg(target_os = "linux")]
+mod library;
+#[cfg(target_os = "linux")]
+mod probe;
+#[cfg(target_os = "linux")]
+mod symbols;
+
+pub use trouble::Trouble;
+
+#[cfg(target_os = "linux")]
+pub use library::{Library, NotOpen, Open, Places, library, look_in_environments, search};
+#[cfg(target_os = "linux")]
+pub use probe::{CUDA_VERSION, Driver, Found, GpuFound, LEAST_CAPABILITY, LEAST_DRIVER, Report, probe};
+
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+mod gpu;
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+pub mod images;
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+mod trampolines;
+
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+pub use gpu::{open, try_kernels};
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+pub use images::{Code, Image, image};

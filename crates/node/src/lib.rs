@@ -9,6 +9,7 @@
     allow(dead_code, reason = "napi registers nothing in a test build, which clippy makes all the same")
 )]
 
+mod cuda;
 mod estimate;
 mod failure;
 mod feed;

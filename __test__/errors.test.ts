@@ -266,7 +266,7 @@ const cases: Partial<Record<ErrorCode, Case>> = {
   DIVERGED: {
     class: DivergedError,
     exit: 6,
-    says: /the (?:loss|gradient) of step \d is not a finite number/,
+    says: /the (?:loss|gradient) of step \d was not a finite number 5 times in a row/,
     hint: /optimizer\.lr/,
     argv: () => ['--set', 'optimizer.lr=1e30', '--set', 'optimizer.clip_grad_norm=null'],
   },

@@ -10,6 +10,8 @@ import {
   editsInWords,
   editsThatFit,
   estimate,
+  fitToMemory,
+  openIn,
   requireMemory,
 } from '../src/estimate/index.js';
 import { memoryOf } from '../src/estimate/index.js';
@@ -83,21 +85,16 @@ describe.skipIf(!isBuilt)('an estimate', () => {
     expect(found.assumptions.join()).toContain('952 tokens a document');
   });
 
-  it('takes memory for what there is: no room for a copy, no evaluation, another process', async () => {
+  it('takes memory for what there is: no room for a copy, another process', async () => {
     const { config } = loaded();
     const wide = memoryOf(native(), config, { memoryAvailable: 64e9 });
     const tight = memoryOf(native(), config, { memoryAvailable: wide.required + wide.snapshot });
     expect(tight).toMatchObject({ snapshot: 0, peak: wide.required, required: wide.required });
-    expect(wide.evaluation).toBe(0);
-    const evaluated = memoryOf(native(), loaded({ evaluation: { documents: 10 } }).config, {
-      memoryAvailable: 64e9,
-    });
-    expect(evaluated.evaluation).toBeGreaterThan(0);
   });
 
   it('that does not fit comes with two edits that make it fit', async () => {
     const large = loaded({
-      training: { ...values.training, global_batch_size: 128 },
+      training: { ...values.training, global_batch_size: 128, recompute: 'none' },
       data: { ...values.data, sequence_length: 1024 },
     });
     const { required } = memoryOf(native(), large.config);
@@ -251,5 +248,50 @@ describe.skipIf(!isBuilt)('the command', () => {
     expect(code).toBe(2);
     expect(stderr).toMatch(/^error\[USAGE\]/);
     expect(stderr).toMatch(message);
+  });
+});
+
+describe.skipIf(!isBuilt)('what is left to the memory', () => {
+  const open = (more: Record<string, unknown> = {}) =>
+    loaded({ training: { ...values.training, global_batch_size: 12, micro_batch_size: 'auto', ...more } });
+  const required = (micro_batch_size: number, recompute: string) =>
+    memoryOf(
+      native(),
+      loaded({ training: { ...values.training, global_batch_size: 12, micro_batch_size, recompute } }).config,
+    ).required;
+  const fitted = (given: ReturnType<typeof loaded>, memoryAvailable: number) => {
+    const decisions = fitToMemory(native(), given.config, openIn(given), { memoryAvailable });
+    const { micro_batch_size, recompute } = given.config.training;
+    return { micro_batch_size, recompute, decisions };
+  };
+
+  it('is as large a micro-batch as fits, and nothing is recomputed where that fits', () => {
+    const roomy = fitted(open(), 64e9);
+    expect(roomy).toMatchObject({ micro_batch_size: 12, recompute: 'none' });
+    expect(roomy.decisions.map(({ key }) => key)).toEqual([
+      'training.micro_batch_size',
+      'training.recompute',
+    ]);
+    expect(fitted(open(), required(12, 'none') - 1)).toMatchObject({
+      micro_batch_size: 12,
+      recompute: 'norms_and_swiglu',
+    });
+    expect(fitted(open(), required(6, 'none'))).toMatchObject({ micro_batch_size: 6, recompute: 'none' });
+    expect(fitted(open(), 1)).toMatchObject({ micro_batch_size: 1, recompute: 'norms_and_swiglu' });
+  });
+
+  it('is not asked where the configuration says', () => {
+    const given = open({ micro_batch_size: 4, recompute: 'none' });
+    expect(fitted(given, 1)).toEqual({ micro_batch_size: 4, recompute: 'none', decisions: [] });
+    expect(fitted(open({ recompute: 'none' }), required(12, 'none') - 1)).toMatchObject({
+      micro_batch_size: 6,
+      recompute: 'none',
+    });
+  });
+
+  it('is half as many bytes of moments in bfloat16', () => {
+    const wide = memoryOf(native(), loaded().config);
+    const narrow = memoryOf(native(), loaded({ optimizer: { moments: 'bfloat16' } }).config);
+    expect(narrow.moments).toBe(wide.moments / 2);
   });
 });

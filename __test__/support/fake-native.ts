@@ -32,6 +32,10 @@ export class FakeNative {
   endsAfter: number | null = null;
   /** Thrown, as an event, instead of completing this step. */
   failAt: { step: number; code: string } | null = null;
+  /** Batches that are skipped before this step, as their loss is not finite. */
+  skipsBefore: (step: number) => number = () => 0;
+  /** Loss of a step. */
+  lossAt: (step: number) => number = lossOf;
   /** What that says. */
   failMessage = 'injected';
   /** Called before each step completes. */
@@ -62,9 +66,7 @@ export class FakeNative {
     process: 1,
     logits: 1,
     scratch: 1,
-    evaluation: 0,
     required: 9,
-    required_while: 'step',
     snapshot: 0,
     peak: 9,
   };
@@ -280,11 +282,21 @@ class FakeTrainer implements NativeTrainer {
           hint: 'none',
         });
       }
+      for (let skipped = 1; skipped <= this.#native.skipsBefore(step); skipped++) {
+        const counts = {
+          in_a_row: skipped,
+          limit: 5,
+          tokens: step * TOKENS,
+          seconds: 0.5,
+          data_wait_seconds: 0,
+        };
+        this.#send({ type: 'skipped', step: at, loss: null, grad_norm: null, ...counts });
+      }
       this.#step = step;
       this.#send({
         type: 'step',
         step,
-        loss: lossOf(step),
+        loss: this.#native.lossAt(step),
         grad_norm: 1,
         lr: 1e-3,
         tokens: step * TOKENS,

@@ -70,7 +70,9 @@ export class FakeRun {
   }
 
   /** The rows of a file of JSON lines in the run directory. */
-  async lines<T = { step: number; loss?: number; eval_loss?: number }>(name: string): Promise<T[]> {
+  async lines<
+    T = { step: number; loss?: number; eval_loss?: number; skipped_steps?: number; loss_z?: number },
+  >(name: string): Promise<T[]> {
     const text = await readFile(join(this.output, name), 'utf8');
     return text
       .split('\n')

@@ -85,12 +85,8 @@ function memoryTable({ memory }: Estimate): string[] {
   return [
     'memory on the CPU',
     ...categories.map(([key, name]) => row(name, Number(memory[key]))),
-    ...(memory.required_while === 'evaluation'
-      ? [row('buffers of an evaluation', memory.evaluation)]
-      : [
-          row('logits of a chunk of tokens', memory.logits),
-          row('attention scores, packed matrices', memory.scratch),
-        ]),
+    row('logits of a chunk of tokens', memory.logits),
+    row('attention scores, packed matrices', memory.scratch),
     row('required', memory.required),
     memory.snapshot > 0
       ? row('while a checkpoint is written: a copy', memory.snapshot)

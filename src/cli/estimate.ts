@@ -3,7 +3,15 @@ import { Command } from 'commander';
 import { loadConfig } from '../config/index.js';
 import type { LoadedConfig } from '../config/index.js';
 import { CandlewickError, errorFor } from '../errors.js';
-import { ASSUMED_MFU, assumedGpuSpeed, devicePeaks, estimate, measureSpeed } from '../estimate/index.js';
+import {
+  ASSUMED_MFU,
+  assumedGpuSpeed,
+  devicePeaks,
+  estimate,
+  fitToMemory,
+  measureSpeed,
+  openIn,
+} from '../estimate/index.js';
 import type { EstimateOptions } from '../estimate/index.js';
 import { native } from '../native/index.js';
 import { StopSignals } from '../run/index.js';
@@ -71,6 +79,7 @@ async function run(path: string, flags: EstimateFlags): Promise<number> {
     // What does not fit is not tried.
     const before = await estimate(binding, loaded, options);
     if (!before.problems.includes('memory')) {
+      fitToMemory(binding, loaded.config, openIn(loaded), options);
       using signals = new StopSignals((name) => output.people.warn(`${name}: stopping`));
       try {
         const speed = await measureSpeed(binding, loaded.config, {

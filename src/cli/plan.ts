@@ -49,7 +49,8 @@ export function planInWords(plan: RunPlan, loaded: LoadedConfig): string[] {
       `${count(training.global_batch_size)} sequences of ${count(data.sequence_length)} = ${count(plan.tokensPerStep)} tokens` +
         (training.micro_batch_size === training.global_batch_size
           ? ''
-          : `, ${count(training.micro_batch_size)} sequences at a time`),
+          : `, ${count(training.micro_batch_size)} sequences at a time${why('training.micro_batch_size')}`) +
+        (training.recompute === 'none' ? '' : `, norms and SwiGLU recomputed${why('training.recompute')}`),
     ],
     ['until', limitsInWords(config)],
     [

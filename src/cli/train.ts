@@ -4,7 +4,7 @@ import { Command } from 'commander';
 import { configToYaml, loadConfig } from '../config/index.js';
 import type { LoadedConfig } from '../config/index.js';
 import { errorFor } from '../errors.js';
-import { estimate } from '../estimate/index.js';
+import { estimate, fitToMemory, openIn } from '../estimate/index.js';
 import { native } from '../native/index.js';
 import { limitsInWords, StopSignals, Trainer } from '../run/index.js';
 import type { DoneEvent, RunPlan, SetupEvent, TrainerEvent } from '../run/index.js';
@@ -190,13 +190,18 @@ function dataOf(sources: RunPlan['sources']): object {
 
 /** Checks without touching data or disk: the tokenizer's size is taken as configured. */
 async function dryRun(
-  { config, decisions, output: directory }: LoadedConfig,
+  { config, given, decisions, output: directory }: LoadedConfig,
   output: Output,
 ): Promise<number> {
   const foretold =
     config.model.vocab_size === null && config.tokenizer.train === null
       ? null
-      : await estimate(native(), { config, output: directory });
+      : await estimate(native(), { config, given, output: directory });
+  if (foretold !== null) {
+    const tokenizerSize = config.tokenizer.train?.vocab_size;
+    const known = tokenizerSize === undefined ? {} : { tokenizerSize };
+    decisions.push(...fitToMemory(native(), config, openIn({ given }), known));
+  }
   const { people } = output;
   const tokensPerStep = config.training.global_batch_size * config.data.sequence_length;
   if (foretold !== null) people.say(`parameters ${foretold.parameters.total.toLocaleString('en-US')}`);

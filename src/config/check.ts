@@ -36,8 +36,8 @@ function preferFlags(config: RunConfig, source: ConfigSource): void {
   const { training } = config;
   const shrunk =
     source.isOverridden('training.global_batch_size') && !source.isOverridden('training.micro_batch_size');
-  if (shrunk && (training.micro_batch_size ?? 0) > training.global_batch_size)
-    training.micro_batch_size = null;
+  const { micro_batch_size: micro, global_batch_size: global } = training;
+  if (shrunk && typeof micro === 'number' && micro > global) training.micro_batch_size = null;
 
   const { data } = config;
   if (source.isOverridden('data.text_template') && !source.isOverridden('data.text_column'))
@@ -108,7 +108,7 @@ function crossCheck(config: RunConfig): Problem[] {
     );
   }
   const { global_batch_size: global, micro_batch_size: micro } = training;
-  if (micro !== null && global % micro !== 0) {
+  if (typeof micro === 'number' && global % micro !== 0) {
     wrong(
       'training.micro_batch_size',
       `${micro} does not divide training.global_batch_size, which is ${global}`,
@@ -167,7 +167,8 @@ function crossCheck(config: RunConfig): Problem[] {
   return problems;
 }
 
-function divisors(n: number): number[] {
+/** All divisors, smallest first. */
+export function divisors(n: number): number[] {
   const found: number[] = [];
   for (let d = 1; d * d <= n; d++) if (n % d === 0) found.push(d, n / d);
   return [...new Set(found)].sort((a, b) => a - b);

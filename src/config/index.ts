@@ -1,3 +1,4 @@
+export { divisors } from './check.js';
 export { configFromValues, configToYaml, loadConfig, parseConfig } from './load.js';
 export type { LoadedConfig } from './load.js';
 export { paddedVocabSize, resolve, vocabSizeFor } from './resolve.js';

@@ -13,6 +13,7 @@ export interface ResolvedConfig extends RunConfig {
   data: RunConfig['data'] & { threads: number };
   training: RunConfig['training'] & {
     micro_batch_size: number;
+    recompute: 'none' | 'norms_and_swiglu';
     precision: 'f32' | 'bf16';
     device: 'cpu' | 'cuda';
     threads: number;
@@ -91,7 +92,12 @@ export function resolve(config: RunConfig): {
       data: { ...data, threads: threads('data.threads', data.threads) },
       training: {
         ...training,
-        micro_batch_size: training.micro_batch_size ?? training.global_batch_size,
+        // `auto` is decided by `fitToMemory`, as soon as it is known what the rest takes.
+        micro_batch_size:
+          training.micro_batch_size === 'auto' || training.micro_batch_size === null
+            ? training.global_batch_size
+            : training.micro_batch_size,
+        recompute: training.recompute === 'auto' ? 'none' : training.recompute,
         precision: 'f32',
         device: 'cpu',
         threads: threads('training.threads', training.threads),

@@ -141,10 +141,15 @@ const data = z.strictObject({
 
 const training = z.strictObject({
   global_batch_size: positive().default(16).describe('Sequences a step.'),
-  micro_batch_size: positive()
+  micro_batch_size: z
+    .union([z.literal('auto'), positive()], { error: 'expected auto or a whole number of 1 or more' })
     .nullable()
     .default(null)
-    .describe('Sequences at a time; null: global_batch_size.'),
+    .describe('Sequences at a time; auto: as many as fit into memory; null: global_batch_size.'),
+  recompute: z
+    .enum(['none', 'norms_and_swiglu', 'auto'])
+    .default('auto')
+    .describe('What is computed again to save memory, with the same result; auto: none if it fits.'),
   max_steps: positive().nullable().default(null).describe('Optimizer steps in all; null: no limit.'),
   max_tokens: positive().nullable().default(null).describe('Target tokens in all; null: no limit.'),
   max_minutes: above0()
@@ -154,6 +159,14 @@ const training = z.strictObject({
   precision: z.enum(['auto', 'f32', 'bf16']).default('auto').describe('auto: bf16 on CUDA, f32 on the CPU.'),
   device: z.enum(['auto', 'cpu', 'cuda']).default('auto').describe('Where the model trains.'),
   threads: threads().default('auto').describe('Threads of the CPU device.'),
+  z_loss: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe('Weight of the squared logarithm of the softmax’s sum in the gradient, such as 1e-5; 0: none.'),
+  max_skipped_steps: positive()
+    .default(5)
+    .describe('Updates left out in a row, as loss or gradient is not finite, at which the run has diverged.'),
   seed: natural().default(1).describe('Seed of the initial weights.'),
 });
 
@@ -168,6 +181,10 @@ const optimizer = z.strictObject({
   eps: above0().default(1e-8).describe('Added to the root of the second moment.'),
   weight_decay: z.number().min(0).default(0.1).describe('Decay, on matrices only.'),
   clip_grad_norm: above0().nullable().default(1).describe('Largest norm of the gradients; null: no limit.'),
+  moments: z
+    .enum(['float32', 'bfloat16'])
+    .default('float32')
+    .describe('Type of the moments; bfloat16 takes half the memory, rounded stochastically.'),
 });
 
 const schedule = z.strictObject({

@@ -6,6 +6,7 @@ import { diskUse } from './disk.js';
 import type { DiskUse } from './disk.js';
 import { editsThatFit } from './edits.js';
 import type { Edit } from './edits.js';
+import { fitToMemory, openIn } from './fit.js';
 import { hostMemory } from './host.js';
 import { ASSUMED_DOCUMENT_BYTES, memoryOf, tokenizerSizeOf } from './memory.js';
 import type { Known } from './memory.js';
@@ -52,7 +53,7 @@ const BYTES_A_TOKEN = 4.2;
 /** Counts a run. Throws CONFIG_INVALID, TOKENIZER_MISMATCH. */
 export async function estimate(
   binding: NativeBinding,
-  { config: loaded, output }: Pick<LoadedConfig, 'config' | 'output'>,
+  { config: loaded, output, given }: Pick<LoadedConfig, 'config' | 'output'> & Partial<LoadedConfig>,
   options: EstimateOptions = {},
 ): Promise<Estimate> {
   const tokenizerSize = options.tokenizerSize ?? tokenizerSizeOf(loaded);
@@ -70,6 +71,9 @@ export async function estimate(
       : vocabSizeFor(loaded.model.vocab_size, tokenizerSize);
   const available = options.memoryAvailable ?? hostMemory().available;
   const known = { ...options, tokenizerSize, memoryAvailable: available };
+  const elsewhere = options.elsewhere === true;
+  const decided =
+    given === undefined || elsewhere ? [] : fitToMemory(binding, config, openIn({ given }), known);
   const parameters = JSON.parse(
     binding.parameterCount(JSON.stringify(config.model)),
   ) as Estimate['parameters'];
@@ -80,7 +84,6 @@ export async function estimate(
   const steps = tokens === null ? null : Math.ceil(tokens / tokensPerStep);
   const seconds = tokens === null ? null : tokens / speed.tokensPerSecond;
   const memory = memoryOf(binding, config, known);
-  const elsewhere = options.elsewhere === true;
   const used = await diskUse(config, parameters.total, tokenizerSize, steps, output);
   const disk = elsewhere ? { ...used, free: null } : used;
   const fits = elsewhere || memory.required <= available;
@@ -108,6 +111,10 @@ export async function estimate(
         ? [`documents of ${ASSUMED_DOCUMENT_BYTES.toLocaleString('en-US')} bytes on average`]
         : []),
       ...assumed,
+      // That nothing is recomputed is what everybody expects.
+      ...decided
+        .filter(({ value }) => value !== 'none')
+        .map(({ key, value }) => `${key} ${value}, for this machine`),
     ],
   };
 }

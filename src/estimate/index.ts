@@ -1,6 +1,7 @@
 /** What a run will take, before it begins. */
 export { editsThatFit } from './edits.js';
 export type { Edit } from './edits.js';
+export { fitToMemory, openIn } from './fit.js';
 export { hostMemory } from './host.js';
 export type { HostMemory } from './host.js';
 export { ASSUMED_DOCUMENT_BYTES, memoryOf } from './memory.js';

@@ -33,6 +33,8 @@ export function engineShapeOf(config: ResolvedConfig, known: Known = {}): Engine
     micro_batch_size: training.micro_batch_size,
     global_batch_size: training.global_batch_size,
     threads: training.threads,
+    recompute: training.recompute,
+    moments: config.optimizer.moments,
   };
 }
 

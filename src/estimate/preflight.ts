@@ -33,10 +33,7 @@ export function requireMemory(binding: NativeBinding, config: ResolvedConfig, kn
   const memory = memoryOf(binding, config, given);
   if (memory.required * (1 - TOLERANCE) <= free) return;
   const parts = categories.map(([key, name]) => `${name} ${bytesInWords(Number(memory[key]))}`);
-  const during =
-    memory.required_while === 'evaluation'
-      ? `evaluation ${bytesInWords(memory.evaluation)}`
-      : `logits and scratch ${bytesInWords(memory.logits + memory.scratch)}`;
+  const during = `logits and scratch ${bytesInWords(memory.logits + memory.scratch)}`;
   const edits = editsThatFit(config, free, (changed) => memoryOf(binding, changed, given));
   throw errorFor(
     'OUT_OF_MEMORY_HOST',

@@ -268,6 +268,8 @@ export interface EngineShape {
   micro_batch_size: number;
   global_batch_size: number;
   threads: number;
+  recompute: 'none' | 'norms_and_swiglu';
+  moments: 'float32' | 'bfloat16';
 }
 
 /** What a run holds besides its engine. */
@@ -303,15 +305,12 @@ export interface RunMemory {
   stream: number;
   tokenizer: number;
   process: number;
-  /** While a step runs. */
+  /** Of a chunk of tokens, beyond gradients that are not there yet, whose place they have. */
   logits: number;
-  /** While a step runs: attention scores, packed matrices, partial sums. */
+  /** Attention scores, packed matrices, partial sums. */
   scratch: number;
-  /** While it evaluates; 0 where nothing is evaluated. */
-  evaluation: number;
   /** The most at a time without which the run cannot be. */
   required: number;
-  required_while: 'step' | 'evaluation';
   /** While a checkpoint is written and steps go on; 0 where the machine has no room for it and steps wait. */
   snapshot: number;
   /** The most at a time, the snapshot included. */

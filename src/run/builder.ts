@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { configFromValues, configToYaml, loadConfig, vocabSizeFor } from '../config/index.js';
 import type { LoadedConfig, Override, ResolvedConfig } from '../config/index.js';
 import { errorFor } from '../errors.js';
+import { fitToMemory, openIn } from '../estimate/fit.js';
 import { requireMemory } from '../estimate/preflight.js';
 import type { NativeBinding, NativeTokenizer, NativeTrainer } from '../native/binding.js';
 import { CheckpointStore, runOf } from './checkpoint.js';
@@ -95,7 +96,10 @@ export class Builder {
     );
     known?.endOfText();
     const tokenizerSize = known?.vocabSize() ?? loaded.config.tokenizer.train?.vocab_size;
-    requireMemory(this.#binding, loaded.config, tokenizerSize === undefined ? {} : { tokenizerSize });
+    const sizes = tokenizerSize === undefined ? {} : { tokenizerSize };
+    const open = openIn(loaded);
+    loaded.decisions.push(...fitToMemory(this.#binding, loaded.config, open, sizes));
+    requireMemory(this.#binding, loaded.config, sizes);
 
     const directory = await RunDirectory.open(output);
     this.#opened.add(() => directory.release());
@@ -107,6 +111,8 @@ export class Builder {
     const resume = this.#options.resume ?? loaded.config.checkpoint.resume;
     const resumed = await findResumed(resume, directory.path, store, (message) => this.#warn(message));
     const { config, fresh } = await this.#continue(loaded, directory, resumed);
+    // A resumed run keeps its micro-batch; what that takes decides anew.
+    if (resumed !== null) fitToMemory(this.#binding, config, { ...open, microBatch: false }, sizes);
     config.output = directory.path;
     if (this.#options.tokenizer !== undefined) config.tokenizer = { path: directory.tokenizer, train: null };
 
@@ -387,6 +393,9 @@ export class Builder {
         threads: training.threads,
         device: training.device,
         seed: training.seed,
+        z_loss: training.z_loss,
+        recompute: training.recompute,
+        max_skipped_steps: training.max_skipped_steps,
         checkpoint: resumed?.checkpoint.path ?? null,
         init_from: init?.directory ?? null,
       }),

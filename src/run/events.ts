@@ -20,8 +20,35 @@ export type TrainerEvent =
     }
   | { type: 'sample'; step: number; prompt: string; text: string }
   | ({ type: 'source' } & Partial<SourceNotice> & { message: string })
+  | SkippedEvent
+  | SpikeEvent
   | StopNotice
   | DoneEvent;
+
+/** No update was made from a batch, because its loss or gradient was not finite; the batch is consumed. */
+export interface SkippedEvent {
+  type: 'skipped';
+  /** Completed updates. */
+  step: number;
+  /** Null where it is not finite. */
+  loss: number | null;
+  grad_norm: number | null;
+  /** How many in a row, this one included. */
+  in_a_row: number;
+  /** `training.max_skipped_steps`: with so many in a row the run has diverged. */
+  limit: number;
+}
+
+/** A row's loss is far above those of the rows before it. Nothing is done about it. */
+export interface SpikeEvent {
+  type: 'spike';
+  step: number;
+  loss: number;
+  /** Mean of up to 100 rows before. */
+  mean: number;
+  /** How many of their standard deviations the loss lies above it. */
+  z: number;
+}
 
 /** The last event of a run. */
 export interface DoneEvent {
@@ -82,6 +109,7 @@ export type NativeEvent =
   | { type: 'sample'; step: number; ids: number[] }
   /** Batches that were left out before the next step; `last` is counted from 1. */
   | { type: 'left_out'; last: number; batches: number; tokens: number; documents: number }
+  | (SkippedEvent & { tokens: number; seconds: number; data_wait_seconds: number })
   | { type: 'waiting'; seconds: number }
   | ({ type: 'notice' } & SourceNotice)
   | { type: 'error'; code: string; message: string; hint: string };

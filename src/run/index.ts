@@ -1,7 +1,7 @@
 export { CheckpointStore, namedCheckpoint, readState, runOf, verify } from './checkpoint.js';
 export type { Checkpoint, Manifest } from './checkpoint.js';
 export { disk, exists, onDisk, replaceFile, sha256, sha256File } from './disk.js';
-export type { DoneEvent, SetupEvent, TrainerEvent } from './events.js';
+export type { DoneEvent, SetupEvent, SkippedEvent, SpikeEvent, TrainerEvent } from './events.js';
 export { limitsInWords } from './limits.js';
 export { defaultParts, openCorpus } from './parts.js';
 export type { EvalRow, SourceShare, StepRow } from './metrics.js';

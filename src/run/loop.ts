@@ -11,6 +11,7 @@ import type { LoopStart } from './resume.js';
 import type { SamplesFile } from './samples.js';
 import { Saver } from './saver.js';
 import type { SourceNotice } from './source.js';
+import { SPIKE_Z } from './spikes.js';
 import type { StopNotice } from './stops.js';
 
 export interface LoopParts {
@@ -48,7 +49,7 @@ export class TrainingLoop {
   readonly #saver: Saver;
   readonly #queue: Incoming[] = [];
   readonly #saveRequests: { resolve: (path: string) => void; reject: (cause: unknown) => void }[] = [];
-  readonly #since = { tokens: 0, documents: 0, seconds: 0, waited: 0 };
+  readonly #since = { tokens: 0, documents: 0, seconds: 0, waited: 0, skipped: 0 };
   /** Row of a step that is not to be logged, unless it is the last. */
   #unwritten: StepRow | null = null;
   #mix: SourceShare[] | null = null;
@@ -183,9 +184,8 @@ export class TrainingLoop {
       native.runUntil(nextPause(config, this.#at.step, this.#evaluates));
       for (;;) {
         const event = await this.#next();
-        const said = this.#take(event);
-        if (said !== null) yield said;
-        else if (event.type === 'paused') {
+        yield* this.#take(event);
+        if (event.type === 'paused') {
           const whole = event.reason !== 'stopped' && isAtLimit(config, this.#at);
           return whole ? 'limit' : event.reason;
         }
@@ -195,14 +195,15 @@ export class TrainingLoop {
     }
   }
 
-  /** Works an event through; what is to be handed out of it, if anything. */
-  #take(event: Incoming): TrainerEvent | null {
-    if (event.type === 'told') return event.event;
+  /** Works an event through; what is to be handed out of it. */
+  #take(event: Incoming): TrainerEvent[] {
+    if (event.type === 'told') return [event.event];
     if (event.type === 'step') return this.#step(event);
-    if (event.type === 'left_out') return this.#leftOut(event);
+    if (event.type === 'skipped') return [this.#skipped(event)];
+    if (event.type === 'left_out') return [this.#leftOut(event)];
     if (event.type === 'waiting')
-      return { type: 'source', message: `waiting for data since ${Math.round(event.seconds)} s` };
-    return isBeside(event) ? told(event) : null;
+      return [{ type: 'source', message: `waiting for data since ${Math.round(event.seconds)} s` }];
+    return isBeside(event) ? [told(event)] : [];
   }
 
   /** What was left out counts in the totals and not in the speed. */
@@ -217,7 +218,16 @@ export class TrainingLoop {
     };
   }
 
-  #step(event: NativeEvent & { type: 'step' }): TrainerEvent {
+  /** Its tokens are consumed and count, though nothing was learned from them. */
+  #skipped(event: NativeEvent & { type: 'skipped' }): TrainerEvent {
+    const { type, step, loss, grad_norm, in_a_row, limit } = event;
+    this.#since.skipped += 1;
+    this.#since.seconds += event.seconds;
+    this.#since.waited += event.data_wait_seconds;
+    return { type, step, loss, grad_norm, in_a_row, limit };
+  }
+
+  #step(event: NativeEvent & { type: 'step' }): TrainerEvent[] {
     const { config } = this.#parts;
     const { step, loss, grad_norm, lr, tokens, documents, epoch, mix, stream_hash } = event;
     const since = this.#since;
@@ -236,6 +246,7 @@ export class TrainingLoop {
       tokens_per_second: (tokens - since.tokens) / seconds,
       samples_per_second: (documents - since.documents) / seconds,
       data_wait: Math.min(1, since.waited / seconds),
+      ...(since.skipped === 0 ? {} : { skipped_steps: since.skipped }),
       memory: process.memoryUsage.rss(),
       stream_hash,
       time: Date.now() / 1000,
@@ -243,8 +254,12 @@ export class TrainingLoop {
     Object.assign(this.#at, { step, tokens, documents, epoch, hash: stream_hash });
     if (mix !== undefined) this.#mix = mix;
     this.#unwritten = row;
-    if (step % config.logging.every_steps === 0) this.#writeRow();
-    return { type: 'step', ...row };
+    const isRow = step % config.logging.every_steps === 0;
+    const { mean } = this.#parts.metrics.losses;
+    if (isRow) this.#writeRow();
+    const z = row.loss_z;
+    const spikes = isRow && z !== undefined && z > SPIKE_Z;
+    return [{ type: 'step', ...row }, ...(spikes ? [{ type: 'spike', step, loss, mean, z } as const] : [])];
   }
 
   /** Writes a checkpoint of the last completed step, unless there is one, and waits until it is complete. */
@@ -341,9 +356,8 @@ export class TrainingLoop {
       for (;;) {
         const event = await this.#next();
         if (event.type === type) return event as NativeEvent & { type: T };
-        const said = this.#take(event);
-        if (said !== null) yield said;
-        else if (event.type === 'paused' && event.reason === 'stopped') {
+        yield* this.#take(event);
+        if (event.type === 'paused' && event.reason === 'stopped') {
           if (this.#stopping) return null;
           // Stopped for a checkpoint that a program asked for: serve it, then begin again.
           await this.#serveRequests();
@@ -373,9 +387,9 @@ export class TrainingLoop {
       if (!this.#resting) return;
       for (const event of this.#queue)
         if (event.type === 'error' || event.type === 'failure') throw causeOf(event);
-      const kept = this.#queue.map((event): Incoming => {
+      const kept = this.#queue.flatMap((event): Incoming[] => {
         const said = this.#take(event);
-        return said === null ? event : { type: 'told', event: said };
+        return said.length === 0 ? [event] : said.map((event) => ({ type: 'told', event }));
       });
       this.#queue.splice(0, this.#queue.length, ...kept);
       await this.#serveRequests();
@@ -403,14 +417,19 @@ export class TrainingLoop {
 
   /** Writes the row of the last step, unless it is written. */
   #writeRow(): void {
-    if (this.#unwritten !== null) this.#parts.metrics.append(this.#unwritten);
+    const row = this.#unwritten;
+    if (row !== null) {
+      const z = this.#parts.metrics.losses.next(row.loss);
+      if (z !== null) row.loss_z = Number(z.toFixed(3));
+      this.#parts.metrics.append(row);
+    }
     this.#markRow();
   }
 
   #markRow(): void {
     const { tokens, documents } = this.#at;
     this.#unwritten = null;
-    Object.assign(this.#since, { tokens, documents, seconds: 0, waited: 0 });
+    Object.assign(this.#since, { tokens, documents, seconds: 0, waited: 0, skipped: 0 });
   }
 
   #put(event: Incoming): void {

@@ -1,4 +1,5 @@
 import { LineFile } from './lines.js';
+import { LossWindow } from './spikes.js';
 import type { EventFile } from './tensorboard.js';
 
 /** What one source of several has given so far. */
@@ -31,6 +32,13 @@ export interface StepRow {
   samples_per_second: number;
   /** Share of the time spent waiting for data, 0 to 1. */
   data_wait: number;
+  /** Updates left out since the row before, as loss or gradient was not finite; absent where there were none. */
+  skipped_steps?: number;
+  /**
+   * How unusual the loss is: its distance from the mean of up to 100 rows before, in their standard deviations; absent
+   * in the first 20 rows.
+   */
+  loss_z?: number;
   /** Resident bytes of this process, at the end of the step; absent in rows of before there was this. */
   memory?: number;
   /** Rolling hash of the targets, 16 hex digits. */
@@ -54,21 +62,26 @@ export class MetricsFile {
   /** Loss of each step that was evaluated. */
   readonly #evaluations: Map<number, number>;
   #events: EventFile | null = null;
+  /** Losses of the last rows. */
+  readonly losses: LossWindow;
 
-  private constructor(file: LineFile, evaluations: Map<number, number>) {
+  private constructor(file: LineFile, evaluations: Map<number, number>, losses: LossWindow) {
     this.#file = file;
     this.#evaluations = evaluations;
+    this.losses = losses;
   }
 
   /** Opens the file cut back to `step`, from where the run goes on. */
   static async open(path: string, step: number): Promise<MetricsFile> {
     const evaluations = new Map<number, number>();
+    const losses = new LossWindow();
     const file = await LineFile.open(path, (row) => {
       if (typeof row['step'] !== 'number' || row['step'] > step) return false;
       if (typeof row['eval_loss'] === 'number') evaluations.set(row['step'], row['eval_loss']);
+      else if (typeof row['loss'] === 'number') losses.add(row['loss']);
       return true;
     });
-    return new MetricsFile(file, evaluations);
+    return new MetricsFile(file, evaluations, losses);
   }
 
   /** Step of the last evaluation, 0 for none. */

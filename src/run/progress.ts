@@ -93,6 +93,18 @@ export class Progress {
           `${this.#paint('36', 'sample')} ${JSON.stringify(event.prompt)} ${JSON.stringify(event.text)}`,
         );
         return;
+      case 'skipped':
+        this.warn(
+          `no update after step ${event.step}: the ${event.loss === null ? 'loss' : 'gradient'} of its batch is not a ` +
+            `finite number (${event.in_a_row} of ${event.limit} in a row, then the run ends)`,
+        );
+        return;
+      case 'spike':
+        this.warn(
+          `the loss of step ${event.step}, ${event.loss.toFixed(4)}, is ${event.z.toFixed(1)} standard deviations ` +
+            `above its mean of ${event.mean.toFixed(4)}`,
+        );
+        return;
       case 'stopping':
         this.say(event.message);
         return;

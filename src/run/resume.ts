@@ -142,6 +142,9 @@ const free = [
   'training.max_minutes',
   'training.device',
   'training.threads',
+  // Results are bitwise the same.
+  'training.recompute',
+  'training.max_skipped_steps',
   'checkpoint',
   'evaluation.every_steps',
   'evaluation.prompt',
@@ -174,6 +177,9 @@ export function continueConfig(
   if (given.model.vocab_size === null) config.model.vocab_size = old.model.vocab_size;
   if (given.training.precision === 'auto' && old.training.precision !== 'auto') {
     config.training.precision = old.training.precision;
+  }
+  if (given.training.micro_batch_size === 'auto') {
+    config.training.micro_batch_size = old.training.micro_batch_size as number;
   }
   // Sums depend on how they are split: with the run's own threads it goes on bitwise.
   if (given.training.threads === 'auto' && old.training.threads !== 'auto') {
@@ -211,7 +217,7 @@ export function differencesOf(old: RunConfig, now: RunConfig): Difference[] {
     if (free.some((prefix) => key === prefix || key.startsWith(`${prefix}.`))) continue;
     // A tokenizer that lies somewhere else may be the same: its digest decides, in `compareIdentity`.
     if (key.startsWith('tokenizer.') && now.tokenizer.path !== null) continue;
-    const [a, b] = [before.get(key) ?? null, after.get(key) ?? null];
+    const [a, b] = [before.get(key) ?? addedLater[key] ?? null, after.get(key) ?? null];
     // A run that ended before its tokenizer was known did not know its vocabulary either.
     if (key === 'model.vocab_size' && (a === null || b === null)) continue;
     if (/^(data\.(sources\[\d+\]\.)?|evaluation\.)revision$/.test(key) && a === null) continue;
@@ -220,6 +226,12 @@ export function differencesOf(old: RunConfig, now: RunConfig): Difference[] {
   }
   return differences;
 }
+
+/** Keys that older runs do not know, with the value that they ran by. */
+const addedLater: Partial<Record<string, unknown>> = {
+  'training.z_loss': 0,
+  'optimizer.moments': 'float32',
+};
 
 /** Whether a key says what the stream is, and nothing of the weights. */
 function isOfStream(key: string): boolean {

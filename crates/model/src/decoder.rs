@@ -43,8 +43,7 @@ impl Decoder {
     pub fn new(transformer: &Transformer) -> Result<Self, ModelError> {
         let config = transformer.config().clone();
         let parameters = transformer.parameters();
-        let get =
-            |name: &str| -> Result<Tensor, ModelError> { Ok(parameters.get(name)?.as_detached_tensor()) };
+        let get = |name: &str| -> Result<Tensor, ModelError> { Ok(parameters.get(name)?.clone()) };
         let blocks = (0..config.num_hidden_layers)
             .map(|layer| {
                 let weight = |rest: &str| get(&format!("model.layers.{layer}.{rest}.weight"));

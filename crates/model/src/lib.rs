@@ -26,7 +26,7 @@ pub use error::ModelError;
 pub use export::{ExportOptions, Exported, StoredType, export_model};
 pub use generator::{Generator, GeneratorOptions};
 pub use layout::FlatLayout;
-pub use parameters::{Init, Parameter, ParameterSpec, Parameters};
+pub use parameters::{FlatValues, Init, Parameter, ParameterSpec, Parameters};
 pub use random::Random;
 pub use sampler::{Sampler, SamplerOptions};
 pub use stored::StoredWeights;

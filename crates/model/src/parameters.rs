@@ -1,6 +1,6 @@
-use crate::{ModelConfig, ModelError, Random, StoredWeights, WeightFile};
-use candle_core::{Device, Tensor, Var};
-use std::{collections::HashMap, path::Path};
+use crate::{FlatLayout, ModelConfig, ModelError, Random, StoredWeights, WeightFile, ops::Borrowed};
+use candle_core::{Device, Storage, Tensor, Var, backprop::GradStore};
+use std::{collections::HashMap, ops::Deref, path::Path, sync::Arc};
 
 /// How a parameter starts.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,20 +39,37 @@ impl ParameterSpec {
     }
 }
 
-/// A parameter: what it is and the variable that holds it.
+/// A parameter: what it is and where its values are.
 #[derive(Debug, Clone)]
 pub struct Parameter {
     /// Name, shape, initialisation, decay.
     pub spec: ParameterSpec,
-    /// The values, f32.
-    pub var: Var,
+    /// The values: a view of the flat buffer, from which no gradient comes back.
+    pub tensor: Tensor,
 }
 
-/// All parameters of a model, in the order of [`ModelConfig::parameters`].
+/// All parameters of a model: views of one flat buffer, which a training step updates in place.
+///
+/// Listed in the order of [`ModelConfig::parameters`]; they lie in that of [`FlatLayout`].
 #[derive(Debug, Clone)]
 pub struct Parameters {
+    flat: Var,
+    layout: Arc<FlatLayout>,
     list: Vec<Parameter>,
     by_name: HashMap<String, usize>,
+}
+
+/// The flat values, locked for reading for as long as this lives.
+pub struct FlatValues<'a, G>(Borrowed<'a, G>);
+
+impl<G: Deref<Target = Storage>> FlatValues<'_, G> {
+    /// The values.
+    ///
+    /// # Errors
+    /// `INTERNAL` when they are not f32 on the CPU.
+    pub fn get(&self) -> Result<&[f32], ModelError> {
+        Ok(self.0.values()?)
+    }
 }
 
 impl Parameters {
@@ -60,19 +77,17 @@ impl Parameters {
     /// the parameter's name and the position in it, and on nothing else: not on platform, threads or order.
     ///
     /// # Errors
-    /// `OUT_OF_MEMORY_HOST` when a parameter does not fit.
+    /// `OUT_OF_MEMORY_HOST` when they do not fit.
     pub fn new(config: &ModelConfig, seed: u64, device: &Device) -> Result<Self, ModelError> {
-        Self::build(config, device, |spec| {
-            let mut values = Vec::new();
-            values.try_reserve_exact(spec.len()).map_err(|_| out_of_memory(spec))?;
+        Self::build(config, device, |spec, values| {
             match spec.init {
-                Init::One => values.resize(spec.len(), 1.0),
+                Init::One => values.fill(1.0),
                 Init::Normal { std } => {
                     let mut random = Random::stream(seed, &spec.name);
-                    values.extend((0..spec.len()).map(|_| (std * random.normal()) as f32));
+                    values.iter_mut().for_each(|value| *value = (std * random.normal()) as f32);
                 }
             }
-            Ok(values)
+            Ok(())
         })
     }
 
@@ -82,30 +97,98 @@ impl Parameters {
     /// `CHECKPOINT_CORRUPT` when one is missing, has another shape, or is more than the configuration knows.
     pub fn load(config: &ModelConfig, stored: &StoredWeights, device: &Device) -> Result<Self, ModelError> {
         stored.expect(config).map_err(|error| stored.corrupt(error.message))?;
-        Self::build(config, device, |spec| stored.read(&spec.name))
+        Self::build(config, device, |spec, values| {
+            values.copy_from_slice(&stored.read(&spec.name)?);
+            Ok(())
+        })
     }
 
     fn build(
         config: &ModelConfig,
         device: &Device,
-        mut values: impl FnMut(&ParameterSpec) -> Result<Vec<f32>, ModelError>,
+        mut fill: impl FnMut(&ParameterSpec, &mut [f32]) -> Result<(), ModelError>,
     ) -> Result<Self, ModelError> {
         config.validate()?;
+        let layout = FlatLayout::new(config);
+        let mut values = Vec::new();
+        values.try_reserve_exact(layout.len()).map_err(|_| out_of_memory(layout.len()))?;
+        values.resize(layout.len(), 0.0);
+        let specs = config.parameters();
+        for (spec, range) in specs.iter().zip(layout.ranges()) {
+            fill(spec, &mut values[range.clone()])?;
+        }
+        let flat = Var::from_vec(values, layout.len(), device)?;
         let mut list = Vec::new();
-        for spec in config.parameters() {
-            let var = Var::from_vec(values(&spec)?, spec.shape.as_slice(), device)?;
-            list.push(Parameter { spec, var });
+        for (spec, range) in specs.into_iter().zip(layout.ranges()) {
+            let whole = flat.as_detached_tensor();
+            let tensor = whole.narrow(0, range.start, range.len())?.reshape(spec.shape.as_slice())?;
+            list.push(Parameter { spec, tensor });
         }
         let by_name = list.iter().enumerate().map(|(at, p)| (p.spec.name.clone(), at)).collect();
-        Ok(Self { list, by_name })
+        Ok(Self { flat, layout: Arc::new(layout), list, by_name })
     }
 
-    /// The variable called `name`.
+    /// The values of the parameter called `name`.
     ///
     /// # Errors
     /// `INTERNAL` when the configuration has no such parameter.
-    pub fn get(&self, name: &str) -> Result<&Var, ModelError> {
-        Ok(&self.list[self.position(name)?].var)
+    pub fn get(&self, name: &str) -> Result<&Tensor, ModelError> {
+        Ok(&self.list[self.position(name)?].tensor)
+    }
+
+    /// The matrix `[…, columns]` of the parameters from `first` to `last`, which lie behind each other; gradients come
+    /// back from it when `tracked`.
+    pub(crate) fn matrix(
+        &self,
+        (first, last): (&str, &str),
+        columns: usize,
+        tracked: bool,
+    ) -> Result<Tensor, ModelError> {
+        let (first, last) = (self.position(first)?, self.position(last)?);
+        let range = self.layout.ranges()[first].start..self.layout.ranges()[last].end;
+        let flat = if tracked { self.flat.as_tensor().clone() } else { self.flat.as_detached_tensor() };
+        Ok(flat.narrow(0, range.start, range.len())?.reshape((range.len() / columns, columns))?)
+    }
+
+    /// The parameter called `name`, from which gradients come back when `tracked`.
+    pub(crate) fn parameter(&self, name: &str, tracked: bool) -> Result<Tensor, ModelError> {
+        let at = self.position(name)?;
+        if !tracked {
+            return Ok(self.list[at].tensor.clone());
+        }
+        let range = &self.layout.ranges()[at];
+        let part = self.flat.as_tensor().narrow(0, range.start, range.len())?;
+        Ok(part.reshape(self.list[at].spec.shape.as_slice())?)
+    }
+
+    /// The gradient of the parameter called `name`, if candle computed one for the parameters.
+    ///
+    /// # Errors
+    /// `INTERNAL` when the configuration has no such parameter.
+    pub fn gradient(&self, store: &GradStore, name: &str) -> Result<Option<Tensor>, ModelError> {
+        let at = self.position(name)?;
+        let range = &self.layout.ranges()[at];
+        let Some(flat) = store.get(self.flat.as_tensor()) else { return Ok(None) };
+        let shape = self.list[at].spec.shape.as_slice();
+        Ok(Some(flat.narrow(0, range.start, range.len())?.reshape(shape)?))
+    }
+
+    /// Overwrites the parameter called `name`.
+    ///
+    /// # Errors
+    /// `INTERNAL` when the configuration has no such parameter, or it has another shape or type.
+    pub fn set(&self, name: &str, values: &Tensor) -> Result<(), ModelError> {
+        let at = self.position(name)?;
+        if values.dims() != self.list[at].spec.shape {
+            return Err(ModelError::new(
+                "INTERNAL",
+                format!("{name} has shape {:?}, not {:?}", self.list[at].spec.shape, values.shape()),
+                "please report this bug",
+            ));
+        }
+        // A copy: the values may be a view of the buffer that is written.
+        let values = values.flatten_all()?.copy()?;
+        Ok(self.flat.slice_set(&values, 0, self.layout.ranges()[at].start)?)
     }
 
     /// All parameters in order.
@@ -113,14 +196,19 @@ impl Parameters {
         self.list.iter()
     }
 
-    /// Calls `body` with all values in order, while they are locked for reading.
-    ///
-    /// # Errors
-    /// `INTERNAL` when a parameter is not contiguous f32 on the CPU.
-    pub fn with_values<R>(&self, body: impl FnOnce(&[&[f32]]) -> R) -> Result<R, ModelError> {
-        let locked: Vec<_> = self.list.iter().map(|parameter| crate::ops::borrow(&parameter.var)).collect();
-        let values = locked.iter().map(|one| one.values()).collect::<candle_core::Result<Vec<_>>>()?;
-        Ok(body(&values))
+    /// The buffer that all parameters are views of.
+    pub fn flat(&self) -> &Var {
+        &self.flat
+    }
+
+    /// Where each parameter lies in it.
+    pub fn layout(&self) -> &FlatLayout {
+        &self.layout
+    }
+
+    /// The flat values, locked for reading.
+    pub fn values(&self) -> FlatValues<'_, impl Deref<Target = Storage>> {
+        FlatValues(crate::ops::borrow(&self.flat))
     }
 
     /// Position of the parameter called `name` in the order.
@@ -143,11 +231,11 @@ impl Parameters {
         self.list.is_empty()
     }
 
-    /// Overwrites all values with those of a file, or none of them on an error.
+    /// All values of a file, which has to hold exactly these parameters, in their order.
     ///
     /// # Errors
     /// As [`Parameters::load`].
-    pub fn replace(&self, mut file: WeightFile) -> Result<(), ModelError> {
+    pub fn take_from(&self, mut file: WeightFile) -> Result<Vec<Vec<f32>>, ModelError> {
         let mut values = Vec::with_capacity(self.list.len());
         for Parameter { spec, .. } in &self.list {
             values.push(file.take(&spec.name, &spec.shape)?);
@@ -156,10 +244,7 @@ impl Parameters {
             file.forget("lm_head.weight");
         }
         file.expect_empty()?;
-        for (Parameter { spec, var }, values) in self.list.iter().zip(values) {
-            var.set(&Tensor::from_vec(values, spec.shape.as_slice(), var.device())?)?;
-        }
-        Ok(())
+        Ok(values)
     }
 
     /// Writes `model.safetensors` in the form that `transformers` loads, and syncs it.
@@ -168,18 +253,18 @@ impl Parameters {
     /// `DISK_FULL`, `NOT_WRITABLE`.
     pub fn save(&self, path: &Path) -> Result<(), ModelError> {
         let mut tensors = Vec::with_capacity(self.list.len());
-        for Parameter { spec, var } in &self.list {
-            let values = var.as_detached_tensor().flatten_all()?.to_vec1::<f32>()?;
+        for Parameter { spec, tensor } in &self.list {
+            let values = tensor.flatten_all()?.to_vec1::<f32>()?;
             tensors.push(crate::NamedTensor::new(spec.name.clone(), spec.shape.clone(), values));
         }
         crate::write_weights(path, tensors, ("format", "pt")).map(drop)
     }
 }
 
-fn out_of_memory(spec: &ParameterSpec) -> ModelError {
+fn out_of_memory(values: usize) -> ModelError {
     ModelError::new(
         "OUT_OF_MEMORY_HOST",
-        format!("no memory for {} ({} values)", spec.name, spec.len()),
+        format!("no memory for the model's {values} values"),
         "use a smaller model, or a machine with more memory",
     )
 }

@@ -1,4 +1,8 @@
-use crate::{Architecture, ModelConfig, ModelError, Parameters, StoredWeights, kernels::RotaryTable, ops};
+use crate::{
+    Architecture, ModelConfig, ModelError, Parameters, StoredWeights,
+    kernels::{AttentionShape, RotaryTable},
+    ops,
+};
 use candle_core::{Device, Tensor};
 use std::{path::Path, sync::Arc};
 
@@ -114,7 +118,7 @@ impl Transformer {
     /// # Errors
     /// As [`Transformer::forward`].
     pub fn loss(&self, ids: &Tensor, targets: &[u32], scale: f64) -> Result<Loss, ModelError> {
-        let loss = ops::head_loss(&self.hidden(ids, true)?, &self.head(true)?, targets, scale)?;
+        let loss = ops::head_loss(&self.hidden(ids, true)?, &self.head(true)?, targets, scale, 0.0)?;
         Ok(Loss { scaled: loss.scaled, nats: loss.nats })
     }
 
@@ -123,12 +127,11 @@ impl Transformer {
     /// # Errors
     /// As [`Transformer::forward`].
     pub fn nats(&self, ids: &Tensor, targets: &[u32]) -> Result<f64, ModelError> {
-        Ok(ops::head_loss(&self.hidden(ids, false)?, &self.head(false)?, targets, 1.0)?.nats)
+        Ok(ops::head_loss(&self.hidden(ids, false)?, &self.head(false)?, targets, 1.0, 0.0)?.nats)
     }
 
     fn parameter(&self, name: &str, tracked: bool) -> Result<Tensor, ModelError> {
-        let var = self.parameters.get(name)?;
-        Ok(if tracked { var.as_tensor().clone() } else { var.as_detached_tensor() })
+        self.parameters.parameter(name, tracked)
     }
 
     /// Name of the output matrix: the embedding's when tied.
@@ -156,28 +159,33 @@ impl Transformer {
             ));
         }
         let eps = config.rms_norm_eps;
+        let shape = AttentionShape {
+            batch,
+            length,
+            heads: config.num_attention_heads,
+            key_value_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+        };
         let mut x = ops::embedding(&self.parameter("model.embed_tokens.weight", tracked)?, ids)?;
         for layer in 0..config.num_hidden_layers {
-            let weight = |rest: &str| self.parameter(&format!("model.layers.{layer}.{rest}.weight"), tracked);
-            let project = |x: &Tensor, name: &str, heads: usize| -> Result<Tensor, ModelError> {
-                Ok(ops::linear(x, &weight(name)?)?.reshape((batch, length, heads, config.head_dim))?)
+            let name = |rest: &str| format!("model.layers.{layer}.{rest}.weight");
+            let weight = |rest: &str| self.parameter(&name(rest), tracked);
+            let packed = |first: &str, last: &str| {
+                self.parameters.matrix((&name(first), &name(last)), config.hidden_size, tracked)
             };
             let normed = ops::rms_norm(&x, &weight("input_layernorm")?, eps)?;
-            let mut q = project(&normed, "self_attn.q_proj", config.num_attention_heads)?;
-            let mut k = project(&normed, "self_attn.k_proj", config.num_key_value_heads)?;
-            let v = project(&normed, "self_attn.v_proj", config.num_key_value_heads)?;
-            if config.architecture == Architecture::Qwen3 {
-                q = ops::rms_norm(&q, &weight("self_attn.q_norm")?, eps)?;
-                k = ops::rms_norm(&k, &weight("self_attn.k_norm")?, eps)?;
-            }
-            let mixed = ops::attention(&ops::rope(&q, &self.rotary)?, &ops::rope(&k, &self.rotary)?, &v)?;
-            let mixed = mixed.reshape((batch, length, config.query_size()))?;
+            let qkv = ops::linear(&normed, &packed("self_attn.q_proj", "self_attn.v_proj")?)?;
+            let norms = match config.architecture {
+                Architecture::Qwen3 => Some((weight("self_attn.q_norm")?, weight("self_attn.k_norm")?)),
+                Architecture::Llama => None,
+            };
+            let qk = ops::qk_norm_rope(&qkv, norms.as_ref(), &self.rotary, shape, eps)?;
+            let mixed = ops::attention(&qk, &qkv, shape)?;
             x = (x + ops::linear(&mixed, &weight("self_attn.o_proj")?)?)?;
 
             let normed = ops::rms_norm(&x, &weight("post_attention_layernorm")?, eps)?;
-            let gate = ops::linear(&normed, &weight("mlp.gate_proj")?)?;
-            let up = ops::linear(&normed, &weight("mlp.up_proj")?)?;
-            x = (x + ops::linear(&ops::swiglu(&gate, &up)?, &weight("mlp.down_proj")?)?)?;
+            let gate_up = ops::linear(&normed, &packed("mlp.gate_proj", "mlp.up_proj")?)?;
+            x = (x + ops::linear(&ops::swiglu(&gate_up)?, &weight("mlp.down_proj")?)?)?;
         }
         Ok(ops::rms_norm(&x, &self.parameter("model.norm.weight", tracked)?, eps)?)
     }

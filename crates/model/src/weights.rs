@@ -12,21 +12,66 @@ use std::{
 };
 
 /// An f32 tensor on its way into a file.
-#[derive(Debug, Clone)]
 pub struct NamedTensor<'a> {
     name: String,
     shape: Vec<usize>,
-    values: Cow<'a, [f32]>,
+    source: Source<'a>,
 }
+
+enum Source<'a> {
+    Values(Cow<'a, [f32]>),
+    Read(Read<'a>),
+}
+
+/// Fills a slice with values from a place on.
+type Read<'a> = Box<dyn Fn(usize, &mut [f32]) -> io::Result<()> + 'a>;
 
 impl<'a> NamedTensor<'a> {
     /// `values` row-major, as many as `shape` says.
     pub fn new(name: String, shape: Vec<usize>, values: impl Into<Cow<'a, [f32]>>) -> Self {
         let values = values.into();
         debug_assert_eq!(shape.iter().product::<usize>(), values.len());
-        Self { name, shape, values }
+        Self { name, shape, source: Source::Values(values) }
+    }
+
+    /// A tensor whose values are asked for while it is written, some at a time: `read(first, into)` fills `into` with
+    /// those from `first` on.
+    pub fn reading(
+        name: String,
+        shape: Vec<usize>,
+        read: impl Fn(usize, &mut [f32]) -> io::Result<()> + 'a,
+    ) -> Self {
+        Self { name, shape, source: Source::Read(Box::new(read)) }
+    }
+
+    fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    fn write(&self, file: &mut impl Write) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        let mut put = |values: &[f32]| {
+            bytes.clear();
+            bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            file.write_all(&bytes)
+        };
+        match &self.source {
+            Source::Values(values) => values.chunks(CHUNK).try_for_each(put),
+            Source::Read(read) => {
+                let mut values = vec![0.0; CHUNK.min(self.len())];
+                for first in (0..self.len()).step_by(CHUNK) {
+                    let count = CHUNK.min(self.len() - first);
+                    read(first, &mut values[..count])?;
+                    put(&values[..count])?;
+                }
+                Ok(())
+            }
+        }
     }
 }
+
+/// Values that are turned into bytes at a time.
+const CHUNK: usize = 1 << 16;
 
 /// What a file that was written holds, for the manifest that vouches for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -86,8 +131,9 @@ pub fn write_weights(
     let mut header = Map::new();
     header.insert("__metadata__".into(), json!({metadata.0: metadata.1}));
     let mut offset = 0;
-    for NamedTensor { name, shape, values } in &tensors {
-        let end = offset + values.len() * 4;
+    for tensor in &tensors {
+        let NamedTensor { name, shape, .. } = tensor;
+        let end = offset + tensor.len() * 4;
         header.insert(name.clone(), json!({"dtype": "F32", "shape": shape, "data_offsets": [offset, end]}));
         offset = end;
     }
@@ -98,12 +144,7 @@ pub fn write_weights(
         let mut file = BufWriter::with_capacity(1 << 20, DigestedFile::create(path)?);
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
-        let mut bytes = Vec::new();
-        for chunk in tensors.iter().flat_map(|tensor| tensor.values.chunks(1 << 16)) {
-            bytes.clear();
-            bytes.extend(chunk.iter().flat_map(|value| value.to_le_bytes()));
-            file.write_all(&bytes)?;
-        }
+        tensors.iter().try_for_each(|tensor| tensor.write(&mut file))?;
         file.into_inner().map_err(|error| error.into_error())?.sync()
     };
     write(path).map_err(|error| ModelError::from_io(&error, "write", path))

@@ -68,7 +68,7 @@ fn a_seed_makes_the_same_weights_and_residual_projections_start_smaller() {
     let bits = |seed| {
         let model = Transformer::new(model().config().clone(), seed, &Device::Cpu).unwrap();
         let values = model.parameters().iter().flat_map(|parameter| {
-            parameter.var.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits)
+            parameter.tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits)
         });
         values.collect::<Vec<u32>>()
     };

@@ -25,7 +25,8 @@ fn model(architecture: Architecture, key_value_heads: usize, context: usize) -> 
     let model = Transformer::new(config, 3, &Device::Cpu).unwrap();
     for parameter in model.parameters().iter().filter(|parameter| parameter.spec.decay) {
         // Fresh weights give nearly equal logits; larger ones make every difference show.
-        parameter.var.set(&parameter.var.affine(15.0, 0.0).unwrap()).unwrap();
+        let larger = parameter.tensor.affine(15.0, 0.0).unwrap();
+        model.parameters().set(&parameter.spec.name, &larger).unwrap();
     }
     model
 }

@@ -44,7 +44,7 @@ fn model(config: &ModelConfig) -> Transformer {
         let values: Vec<f32> =
             (0..parameter.spec.len()).map(|_| (centre + 0.3 * random.normal()) as f32).collect();
         let values = Tensor::from_vec(values, parameter.spec.shape.as_slice(), &Device::Cpu).unwrap();
-        parameter.var.set(&values).unwrap();
+        model.parameters().set(&parameter.spec.name, &values).unwrap();
     }
     model
 }
@@ -84,8 +84,8 @@ fn every_parameter_has_a_gradient() {
         let from_logits = model.forward(&ids).unwrap().sqr().unwrap().sum_all().unwrap().backward().unwrap();
         for parameter in model.parameters().iter() {
             for (path, store) in [("loss", &from_loss), ("logits", &from_logits)] {
-                let grad = store.get(parameter.var.as_tensor());
-                let norm = grad.map(|grad| values(grad).iter().map(|x| x * x).sum::<f64>().sqrt());
+                let grad = model.parameters().gradient(store, &parameter.spec.name).unwrap();
+                let norm = grad.map(|grad| values(&grad).iter().map(|x| x * x).sum::<f64>().sqrt());
                 assert!(
                     norm.is_some_and(|norm| norm > 0.0),
                     "{} by {path}: {norm:?}, {config:?}",
@@ -114,10 +114,10 @@ fn loss_and_gradients_are_those_of_primitive_operations_in_f64() {
             for parameter in model.parameters().iter() {
                 let name = &parameter.spec.name;
                 let (found, expected) = match (
-                    grads.get(parameter.var.as_tensor()),
+                    model.parameters().gradient(&grads, name).unwrap(),
                     expected.get(plain.vars[name].as_tensor()),
                 ) {
-                    (Some(found), Some(expected)) => (values(found), values(expected)),
+                    (Some(found), Some(expected)) => (values(&found), values(expected)),
                     (found, expected) => panic!("{name}: {found:?} {expected:?}"),
                 };
                 // One token attends to itself alone: queries and keys then have gradients of zero.

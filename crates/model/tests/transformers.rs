@@ -96,8 +96,8 @@ fn loss_and_gradients_are_those_of_transformers() {
 
         let grads = loss.scaled.backward().unwrap();
         for (parameter, expected) in &fixture.grads {
-            let var = fixture.model.parameters().get(parameter).unwrap();
-            let found = grads.get(var.as_tensor()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let found = fixture.model.parameters().gradient(&grads, parameter).unwrap().unwrap();
+            let found = found.flatten_all().unwrap().to_vec1::<f32>().unwrap();
             let difference = largest_difference(&found, expected);
             assert!(difference < 1e-4, "{name}: the gradient of {parameter} differs by {difference:e}");
         }
@@ -136,7 +136,7 @@ fn a_saved_model_holds_the_same_tensors() {
         assert_eq!(file.metadata("format").unwrap(), "pt");
         for parameter in fixture.model.parameters().iter() {
             let values = file.take(&parameter.spec.name, &parameter.spec.shape).unwrap();
-            assert_eq!(values, parameter.var.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+            assert_eq!(values, parameter.tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap());
         }
         file.expect_empty().unwrap();
         let again = Transformer::load(directory.path(), &Device::Cpu).unwrap();

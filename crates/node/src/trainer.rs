@@ -2,7 +2,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use candlewick_model::{ModelConfig, SamplerOptions};
 use candlewick_train::{
-    Device, Events, Limits, OptimizerOptions, SampleRequest, Schedule, TrainOptions, Trainer,
+    Device, Events, Limits, OptimizerOptions, Recompute, SampleRequest, Schedule, TrainOptions, Trainer,
 };
 use napi::{
     Env,
@@ -35,6 +35,9 @@ struct TrainerJson {
     threads: Option<usize>,
     device: String,
     seed: u64,
+    z_loss: f64,
+    recompute: Recompute,
+    max_skipped_steps: u64,
     checkpoint: Option<PathBuf>,
     init_from: Option<PathBuf>,
 }
@@ -79,6 +82,9 @@ pub fn create_trainer<'e>(
         // A checkpoint has weights of its own.
         init_from: options.init_from.filter(|_| options.checkpoint.is_none()),
         threads: options.threads,
+        z_loss: options.z_loss,
+        recompute: options.recompute,
+        max_skipped_steps: options.max_skipped_steps,
     };
     let (promise, object) = Promise::<NativeTrainer>::new(env)?;
     feed.run(promise, move |running, promise| {

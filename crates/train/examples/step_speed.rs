@@ -2,7 +2,10 @@
 
 use candlewick_feed::Batch;
 use candlewick_model::{Architecture, ModelConfig, Random};
-use candlewick_train::{Device, Engine, OptimizerOptions, Schedule, ScheduleKind, StepOutcome, TrainOptions};
+use candlewick_train::{
+    DEFAULT_MAX_SKIPPED_STEPS, Device, Engine, Moments, OptimizerOptions, Recompute, Schedule, ScheduleKind,
+    StepOutcome, TrainOptions,
+};
 use std::time::Instant;
 
 fn main() -> Result<(), candlewick_train::TrainError> {
@@ -35,6 +38,7 @@ fn main() -> Result<(), candlewick_train::TrainError> {
             eps: 1e-8,
             weight_decay: 0.1,
             clip_grad_norm: Some(1.0),
+            moments: Moments::Float32,
         },
         schedule: Schedule {
             kind: ScheduleKind::Constant,
@@ -44,6 +48,9 @@ fn main() -> Result<(), candlewick_train::TrainError> {
         },
         seed: 1,
         init_from: None,
+        z_loss: 0.0,
+        recompute: Recompute::None,
+        max_skipped_steps: DEFAULT_MAX_SKIPPED_STEPS,
         device: Device::Cpu,
         threads,
     };

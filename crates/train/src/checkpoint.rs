@@ -1,10 +1,14 @@
 //! The engine's part of a checkpoint: the parameters as `transformers` loads them, and the optimizer's moments under the
 //! parameters' names, `m.<name>` and `v.<name>`, with the number of completed updates in the metadata.
 
-use crate::{Engine, TrainError, adamw::Moments};
-use candlewick_model::{FileDigest, NamedTensor, ParameterSpec, read_weights, write_synced, write_weights};
-use rayon::prelude::*;
-use std::{collections::BTreeMap, path::Path};
+use crate::{
+    Engine, TrainError,
+    backend::{Backend, State},
+};
+use candlewick_model::{
+    FileDigest, NamedTensor, Parameter, ParameterSpec, Parameters, read_weights, write_synced, write_weights,
+};
+use std::{collections::BTreeMap, io, ops::Range, path::Path};
 
 const MODEL: &str = "model.safetensors";
 const CONFIG: &str = "config.json";
@@ -19,37 +23,49 @@ pub type Files = BTreeMap<&'static str, FileDigest>;
 pub struct Snapshot {
     config: String,
     steps: u64,
-    copies: Vec<Copied>,
+    places: Vec<Place>,
+    /// In the order of [`STATES`], each flat.
+    states: [Vec<f32>; 3],
 }
 
+const STATES: [State; 3] = [State::Weights, State::First, State::Second];
+
+/// A parameter and where it lies in the flat states.
 #[derive(Debug)]
-struct Copied {
+struct Place {
     spec: ParameterSpec,
-    values: Vec<f32>,
-    first: Vec<f32>,
-    second: Vec<f32>,
+    range: Range<usize>,
 }
 
-/// One parameter and its moments on their way into the files.
-struct State<'a> {
-    spec: &'a ParameterSpec,
-    values: &'a [f32],
-    first: &'a [f32],
-    second: &'a [f32],
+fn places(parameters: &Parameters) -> Vec<Place> {
+    let ranges = parameters.layout().ranges().iter().cloned();
+    parameters
+        .iter()
+        .zip(ranges)
+        .map(|(Parameter { spec, .. }, range)| Place { spec: spec.clone(), range })
+        .collect()
 }
 
 impl Snapshot {
     /// Bytes that a snapshot of this engine takes.
     pub(crate) fn bytes(engine: &Engine) -> u64 {
-        engine.parameters().iter().map(|parameter| 3 * 4 * parameter.spec.len() as u64).sum()
+        3 * 4 * engine.parameters().layout().len() as u64
     }
 
     /// Copies the engine's state; `None` where there is no memory for it.
     pub(crate) fn take(engine: &Engine) -> Result<Option<Self>, TrainError> {
-        let copies =
-            with_states(engine, |states| states.par_iter().map(State::copy).collect::<Option<Vec<_>>>())?;
+        let len = engine.parameters().layout().len();
+        let mut states = [const { Vec::new() }; 3];
+        for (state, copy) in STATES.into_iter().zip(&mut states) {
+            if Vec::<f32>::new().try_reserve_exact(len).is_err() {
+                return Ok(None);
+            }
+            // Zeros of the allocator are not written before the copy is.
+            *copy = vec![0.0; len];
+            engine.backend.read(state, 0, copy)?;
+        }
         let config = engine.transformer().config().to_hf_json();
-        Ok(copies.map(|copies| Self { config, steps: engine.steps(), copies }))
+        Ok(Some(Self { config, steps: engine.steps(), places: places(engine.parameters()), states }))
     }
 
     /// Writes the files into `directory`, each synced.
@@ -57,59 +73,40 @@ impl Snapshot {
     /// # Errors
     /// `DISK_FULL`, `NOT_WRITABLE`.
     pub fn write(&self, directory: &Path) -> Result<Files, TrainError> {
-        let states: Vec<_> = self
-            .copies
-            .iter()
-            .map(|Copied { spec, values, first, second }| State { spec, values, first, second })
-            .collect();
-        write(directory, &self.config, self.steps, &states)
-    }
-}
-
-impl State<'_> {
-    fn copy(&self) -> Option<Copied> {
-        let copy = |values: &[f32]| {
-            let mut copy = Vec::new();
-            copy.try_reserve_exact(values.len()).ok()?;
-            copy.extend_from_slice(values);
-            Some(copy)
+        let tensor = |name: String, state: usize, Place { spec, range }: &Place| {
+            NamedTensor::new(name, spec.shape.clone(), &self.states[state][range.clone()])
         };
-        let (values, first, second) = (copy(self.values)?, copy(self.first)?, copy(self.second)?);
-        Some(Copied { spec: self.spec.clone(), values, first, second })
+        write(directory, &self.config, self.steps, &self.places, tensor)
     }
 }
 
-/// Writes the engine's state into `directory`, each file synced.
+/// Writes the engine's state into `directory`, each file synced; nothing of it is held twice.
 pub(crate) fn save(engine: &Engine, directory: &Path) -> Result<Files, TrainError> {
     let config = engine.transformer().config().to_hf_json();
-    with_states(engine, |states| write(directory, &config, engine.steps(), states))?
+    let places = places(engine.parameters());
+    let backend: &dyn Backend = &*engine.backend;
+    let tensor = |name: String, state: usize, Place { spec, range }: &Place| {
+        let begin = range.start;
+        NamedTensor::reading(name, spec.shape.clone(), move |first, into| {
+            backend.read(STATES[state], begin + first, into).map_err(io::Error::other)
+        })
+    };
+    write(directory, &config, engine.steps(), &places, tensor)
 }
 
-fn with_states<R>(engine: &Engine, body: impl FnOnce(&[State<'_>]) -> R) -> Result<R, TrainError> {
-    let parameters = engine.parameters();
-    Ok(parameters.with_values(|values| {
-        let states: Vec<_> = parameters
-            .iter()
-            .zip(values)
-            .zip(engine.optimizer.moments())
-            .map(|((parameter, values), Moments { first, second })| State {
-                spec: &parameter.spec,
-                values,
-                first,
-                second,
-            })
-            .collect();
-        body(&states)
-    })?)
-}
-
-fn write(directory: &Path, config: &str, steps: u64, states: &[State<'_>]) -> Result<Files, TrainError> {
+fn write<'a>(
+    directory: &Path,
+    config: &str,
+    steps: u64,
+    places: &[Place],
+    tensor: impl Fn(String, usize, &Place) -> NamedTensor<'a>,
+) -> Result<Files, TrainError> {
     let (mut weights, mut moments) = (Vec::new(), Vec::new());
-    for State { spec, values, first, second } in states {
-        let named = |name: String, values| NamedTensor::new(name, spec.shape.clone(), values);
-        weights.push(named(spec.name.clone(), *values));
-        moments.push(named(format!("m.{}", spec.name), *first));
-        moments.push(named(format!("v.{}", spec.name), *second));
+    for place in places {
+        let name = &place.spec.name;
+        weights.push(tensor(name.clone(), 0, place));
+        moments.push(tensor(format!("m.{name}"), 1, place));
+        moments.push(tensor(format!("v.{name}"), 2, place));
     }
     Ok(BTreeMap::from([
         (MODEL, write_weights(&directory.join(MODEL), weights, ("format", "pt"))?),
@@ -123,16 +120,27 @@ pub(crate) fn load(engine: &mut Engine, directory: &Path) -> Result<(), TrainErr
     let mut file = read_weights(&directory.join(OPTIMIZER))?;
     let steps = file.metadata(STEPS)?;
     let steps = steps.parse().map_err(|_| file.corrupt(format!("the number of steps is {steps:?}")))?;
-    let mut moments = Vec::new();
-    for parameter in engine.parameters().iter() {
-        let (name, shape) = (&parameter.spec.name, &parameter.spec.shape);
-        let first = file.take(&format!("m.{name}"), shape)?;
-        let second = file.take(&format!("v.{name}"), shape)?;
-        moments.push(Moments { first, second });
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for Parameter { spec, .. } in engine.parameters().iter() {
+        first.push(file.take(&format!("m.{}", spec.name), &spec.shape)?);
+        second.push(file.take(&format!("v.{}", spec.name), &spec.shape)?);
     }
     file.expect_empty()?;
-    engine.parameters().replace(weights)?;
-    engine.optimizer.replace(moments);
+    // From here on nothing can be missing.
+    let weights = engine.parameters().take_from(weights)?;
+    for (state, values) in STATES.into_iter().zip([weights, first, second]) {
+        overwrite(engine, state, &values)?;
+    }
     engine.steps = steps;
+    Ok(())
+}
+
+/// Replaces a state by values in the parameters' order.
+pub(crate) fn overwrite(engine: &mut Engine, state: State, values: &[Vec<f32>]) -> Result<(), TrainError> {
+    let Engine { transformer, backend, .. } = engine;
+    let ranges = transformer.parameters().layout().ranges();
+    for (range, values) in ranges.iter().zip(values) {
+        backend.write(state, range.start, values)?;
+    }
     Ok(())
 }

@@ -1,8 +1,9 @@
 use crate::{
-    AdamW, TrainError, TrainOptions,
+    TrainError, TrainOptions,
+    backend::{Backend, Cpu, LossOptions, Outcome, State, Update, cpu_plan},
     checkpoint::{Files, Snapshot},
-    gradients::Gradients,
-    pass::{MicroBatch, Pass},
+    plan::{Plan, PlanShape},
+    step::{MicroBatch, Step},
 };
 use candle_core::Device;
 use candlewick_feed::{Batch, IGNORED};
@@ -12,15 +13,16 @@ use std::path::Path;
 
 /// Model, optimizer and the number of completed updates: what a step changes.
 ///
-/// Bitwise repeatable for a seed and a number of threads, across a save and load as well.
+/// Bitwise repeatable for a seed, across a save and load as well.
 #[derive(Debug)]
 pub struct Engine {
     options: TrainOptions,
     pub(crate) transformer: Transformer,
-    pub(crate) optimizer: AdamW,
+    pub(crate) backend: Box<dyn Backend>,
     pub(crate) steps: u64,
-    gradients: Gradients,
-    pass: Pass,
+    /// Updates left out since the last one that was made.
+    skipped: u64,
+    step: Step,
     pool: ThreadPool,
 }
 
@@ -40,6 +42,13 @@ pub struct StepStats {
 pub enum StepOutcome {
     /// The parameters were updated.
     Done(StepStats),
+    /// Loss or gradient is not finite: no update was made, parameters and moments are as they were.
+    Skipped {
+        /// What would have been reported.
+        stats: StepStats,
+        /// How many in a row, this one included.
+        in_a_row: u64,
+    },
     /// It was asked to stop; nothing changed.
     Interrupted,
 }
@@ -67,10 +76,16 @@ impl Engine {
             None => Transformer::new(options.model.clone(), options.seed, &Device::Cpu)?,
             Some(directory) => Transformer::with_weights_of(options.model.clone(), directory, &Device::Cpu)?,
         };
-        let optimizer = AdamW::new(options.optimizer.clone(), transformer.parameters());
-        let gradients = Gradients::new(transformer.parameters());
-        let pass = Pass::new(&transformer)?;
-        Ok(Self { options: options.clone(), transformer, optimizer, steps: 0, gradients, pass, pool })
+        let shape = PlanShape {
+            rows: options.micro_batch_size.min(options.global_batch_size),
+            length: options.sequence_length,
+            recompute: options.recompute,
+            moments: options.optimizer.moments,
+        };
+        let plan = cpu_plan(&options.model, shape, pool.current_num_threads());
+        let backend = Box::new(Cpu::new(&transformer, &plan)?);
+        let step = Step::new(&options.model, plan);
+        Ok(Self { options: options.clone(), transformer, backend, steps: 0, skipped: 0, step, pool })
     }
 
     /// Completed updates.
@@ -93,6 +108,22 @@ impl Engine {
         self.transformer.parameters()
     }
 
+    /// Where everything lies.
+    pub fn plan(&self) -> &Plan {
+        self.step.plan()
+    }
+
+    /// The gradient of the last step, in the flat order of the parameters, before clipping.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn gradient(&self) -> Result<Vec<f32>, TrainError> {
+        let mut values = vec![0.0; self.plan().parameters];
+        let len = values.len();
+        self.backend.gradient(crate::plan::Weight { offset: 0, len }, &mut values)?;
+        Ok(values)
+    }
+
     /// Threads of the step.
     pub fn threads(&self) -> usize {
         self.pool.current_num_threads()
@@ -104,8 +135,9 @@ impl Engine {
     /// `interrupted` is asked before each micro-batch and before the update; after it says so, nothing has changed.
     ///
     /// # Errors
-    /// `DIVERGED` when the loss or the gradient is not finite, `CONFIG_INVALID` for a batch of another shape or
-    /// without a counted target, `TOKENIZER_MISMATCH` for an id beyond the vocabulary. Nothing has changed then.
+    /// `DIVERGED` when loss or gradient was not finite [`TrainOptions::max_skipped_steps`] times in a row, `INTERNAL`
+    /// for a batch of another shape or without a counted target, `TOKENIZER_MISMATCH` for an id beyond the vocabulary.
+    /// Nothing has changed then.
     pub fn step(
         &mut self,
         batch: &Batch,
@@ -122,60 +154,71 @@ impl Engine {
             ));
         }
         let scale = 1.0 / counted as f64;
-        let Self { options, transformer, gradients, pass, pool, .. } = &mut *self;
-        pool.install(|| gradients.clear());
-        let mut nats = 0.0;
-        for micro_batch in micro_batches(batch, options.micro_batch_size) {
+        let steps = self.steps;
+        let Self { options, backend, step, pool, .. } = &mut *self;
+        step.begin(&mut **backend)?;
+        let loss = LossOptions { scale, z_loss: options.z_loss, gradient: true };
+        for micro_batch in micro_batches(batch, step.plan().shape.rows) {
             if interrupted() {
                 return Ok(StepOutcome::Interrupted);
             }
             // A micro-batch of filling only has no gradient to give.
-            if count(micro_batch.targets) == 0 {
-                continue;
+            if count(micro_batch.targets) > 0 {
+                pool.install(|| step.forward_backward(&mut **backend, micro_batch, loss))?;
             }
-            nats += pool.install(|| {
-                transformer.parameters().with_values(|weights| {
-                    pass.forward_backward(weights, micro_batch, scale, gradients.buffers_mut())
-                })
-            })?;
-        }
-        let loss = nats * scale;
-        if !loss.is_finite() {
-            return Err(TrainError::diverged("loss", self.steps + 1));
-        }
-        let grad_norm = self.pool.install(|| self.gradients.norm());
-        if !grad_norm.is_finite() {
-            return Err(TrainError::diverged("gradient", self.steps + 1));
         }
         if interrupted() {
             return Ok(StepOutcome::Interrupted);
         }
-        let lr = self.optimizer.options().lr * self.options.schedule.factor(self.steps, progress);
-        let Self { transformer, optimizer, gradients, pool, steps, .. } = &mut *self;
-        pool.install(|| optimizer.step(transformer.parameters(), gradients, grad_norm, *steps + 1, lr))?;
-        self.steps += 1;
-        Ok(StepOutcome::Done(StepStats { loss, grad_norm, lr }))
+        let optimizer = &options.optimizer;
+        let lr = optimizer.lr * options.schedule.factor(steps, progress);
+        let update = Update {
+            step: steps + 1,
+            scale,
+            lr,
+            betas: optimizer.betas,
+            eps: optimizer.eps,
+            weight_decay: optimizer.weight_decay,
+            clip_grad_norm: optimizer.clip_grad_norm,
+            seed: options.seed,
+        };
+        pool.install(|| backend.update(&update))?;
+        let Outcome { nats, grad_norm, skipped } = backend.outcome()?;
+        let stats = StepStats { loss: nats * scale, grad_norm, lr };
+        if !skipped {
+            self.steps += 1;
+            self.skipped = 0;
+            return Ok(StepOutcome::Done(stats));
+        }
+        self.skipped += 1;
+        if self.skipped >= self.options.max_skipped_steps {
+            let what = if stats.loss.is_finite() { "gradient" } else { "loss" };
+            let times = std::mem::take(&mut self.skipped);
+            return Err(TrainError::diverged(what, self.steps + 1, times));
+        }
+        Ok(StepOutcome::Skipped { stats, in_a_row: self.skipped })
     }
 
     /// Σ nats over the batch's counted targets; `None` after `interrupted` said so, which is asked before each
     /// micro-batch.
     ///
     /// # Errors
-    /// `CONFIG_INVALID` for a batch of another sequence length, `TOKENIZER_MISMATCH` for an id beyond the vocabulary.
-    pub fn evaluate(&self, batch: &Batch, interrupted: &dyn Fn() -> bool) -> Result<Option<f64>, TrainError> {
+    /// `INTERNAL` for a batch of another sequence length, `TOKENIZER_MISMATCH` for an id beyond the vocabulary.
+    pub fn evaluate(
+        &mut self,
+        batch: &Batch,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Option<f64>, TrainError> {
         self.check(batch)?;
-        // Buffers of its own, of one block: the step's stay as large as they are.
-        let mut pass = Pass::new(&self.transformer)?;
-        let mut nats = 0.0;
-        for micro_batch in micro_batches(batch, self.options.micro_batch_size) {
+        let Self { backend, step, pool, .. } = &mut *self;
+        step.begin(&mut **backend)?;
+        for micro_batch in micro_batches(batch, step.plan().shape.rows) {
             if interrupted() {
                 return Ok(None);
             }
-            nats += self
-                .pool
-                .install(|| self.parameters().with_values(|weights| pass.nats(weights, micro_batch)))?;
+            pool.install(|| step.evaluate(&mut **backend, micro_batch))?;
         }
-        Ok(Some(nats))
+        Ok(Some(backend.outcome()?.nats))
     }
 
     /// Writes `model.safetensors`, `config.json` and `optimizer.safetensors` into `directory`, each synced.
@@ -194,7 +237,7 @@ impl Engine {
     pub fn snapshot(&self) -> Result<Option<Snapshot>, TrainError> {
         // As much again must stay free: the copy must never be what brings the run down.
         let spare = crate::memory::available().is_none_or(|free| Snapshot::bytes(self) <= free / 2);
-        if spare { self.pool.install(|| Snapshot::take(self)) } else { Ok(None) }
+        if spare { Snapshot::take(self) } else { Ok(None) }
     }
 
     /// What the model writes after `prompt`: at most `max_tokens`, ended before an end-of-text. `None` after
@@ -239,12 +282,14 @@ impl Engine {
     /// `CHECKPOINT_CORRUPT` when the file is missing, damaged, or of another model.
     pub fn load_parameters(&mut self, directory: &Path) -> Result<(), TrainError> {
         let weights = candlewick_model::read_weights(&directory.join("model.safetensors"))?;
-        Ok(self.transformer.parameters().replace(weights)?)
+        let values = self.parameters().take_from(weights)?;
+        crate::checkpoint::overwrite(self, State::Weights, &values)
     }
 
     fn check(&self, batch: &Batch) -> Result<(), TrainError> {
         let values = batch.rows * batch.sequence_length;
-        if batch.inputs.len() != values || batch.targets.len() != values || values == 0 {
+        let fits = batch.sequence_length == self.options.sequence_length;
+        if batch.inputs.len() != values || batch.targets.len() != values || values == 0 || !fits {
             return Err(TrainError::new(
                 "INTERNAL",
                 format!(

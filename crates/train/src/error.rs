@@ -29,10 +29,16 @@ impl TrainError {
         Self::new("CONFIG_INVALID", message, hint)
     }
 
-    pub(crate) fn diverged(what: &str, step: u64) -> Self {
+    pub(crate) fn diverged(what: &str, step: u64, times: u64) -> Self {
+        let message = match times {
+            1 => format!("the {what} of step {step} is not a finite number"),
+            _ => format!(
+                "the {what} of step {step} was not a finite number {times} times in a row, each time with other data"
+            ),
+        };
         Self::new(
             "DIVERGED",
-            format!("the {what} of step {step} is not a finite number"),
+            message,
             "go on from an older checkpoint, or train with a lower optimizer.lr or a longer schedule.warmup_steps",
         )
     }

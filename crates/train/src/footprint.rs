@@ -1,12 +1,13 @@
-//! How much memory a run takes, counted from what the engine allocates: buffers are summed from the lists that they
-//! are made from, transient ones from the functions that size them.
+//! How much memory a run takes: what the engine allocates is read off the plan that it allocates by, and what products
+//! pack meanwhile comes from the function that sizes it.
 
-use crate::{TrainError, TrainOptions, pass::Lengths};
-use candlewick_feed::FeedMemory;
-use candlewick_model::{
-    Architecture, ModelConfig,
-    kernels::{AttentionShape, logits_len, packing_bytes, rms_norm_backward_len, scores_len},
+use crate::{
+    Moments, Recompute, TrainError, TrainOptions,
+    backend::{Cpu, CpuBytes},
+    plan::{Plan, PlanShape},
 };
+use candlewick_feed::FeedMemory;
+use candlewick_model::{ModelConfig, kernels::packing_bytes};
 use serde::{Deserialize, Serialize};
 use std::thread::available_parallelism;
 
@@ -24,6 +25,12 @@ pub struct EngineShape {
     pub global_batch_size: usize,
     /// Threads of the step.
     pub threads: usize,
+    /// What is made again on the way back.
+    #[serde(default)]
+    pub recompute: Recompute,
+    /// Type of the optimizer's moments.
+    #[serde(default)]
+    pub moments: Moments,
 }
 
 impl EngineShape {
@@ -39,6 +46,12 @@ impl EngineShape {
             .into_iter()
             .map(|size| size as u128)
             .try_fold(1, u128::checked_mul);
+        if num_hidden_layers > MOST_LAYERS {
+            return Err(TrainError::config(
+                format!("model.num_hidden_layers is {num_hidden_layers}"),
+                format!("set model.num_hidden_layers to {MOST_LAYERS} or less"),
+            ));
+        }
         if values.is_none_or(|values| values > MOST_VALUES) {
             return Err(TrainError::config(
                 format!(
@@ -52,8 +65,31 @@ impl EngineShape {
     }
 }
 
+/// Blocks whose plan is worth making.
+const MOST_LAYERS: usize = 1 << 16;
+
 /// Values beyond any machine's memory; sums of a few times as many bytes fit into 64 bits.
 const MOST_VALUES: u128 = 1 << 52;
+
+impl EngineShape {
+    /// The plan of a micro-batch.
+    pub fn plan(&self) -> Plan {
+        self.plan_with_logits_of(usize::MAX)
+    }
+
+    /// The plan with the logits of at most so many tokens at a time.
+    fn plan_with_logits_of(&self, rows: usize) -> Plan {
+        let shape = PlanShape {
+            rows: self.micro_batch_size.min(self.global_batch_size),
+            length: self.sequence_length,
+            recompute: self.recompute,
+            moments: self.moments,
+        };
+        let mut needs = Cpu::needs(&self.model, shape.rows, shape.length, self.threads);
+        needs.logit_rows = needs.logit_rows.min(rows);
+        Plan::new(&self.model, shape, needs)
+    }
+}
 
 impl From<&TrainOptions> for EngineShape {
     fn from(options: &TrainOptions) -> Self {
@@ -63,6 +99,8 @@ impl From<&TrainOptions> for EngineShape {
             micro_batch_size: options.micro_batch_size,
             global_batch_size: options.global_batch_size,
             threads: options.threads.unwrap_or_else(|| available_parallelism().map_or(1, usize::from)),
+            recompute: options.recompute,
+            moments: options.optimizer.moments,
         }
     }
 }
@@ -85,49 +123,34 @@ pub struct Surroundings {
 
 /// What a run takes of the host's memory, by category, in bytes.
 ///
-/// What lies between `weights` and `process` is there all the time; after that comes what only exists while something
-/// happens.
+/// All of it but `snapshot` is there all the time, packed matrices excepted; an evaluation runs in the buffers of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct RunMemory {
     /// Parameters, f32.
     pub weights: u64,
     /// Their gradients, f32.
     pub gradients: u64,
-    /// Both moments of AdamW, f32.
+    /// Both moments of AdamW.
     pub moments: u64,
     /// What a micro-batch leaves for its way back, and the gradients on the way.
     pub activations: u64,
+    /// What the logits of a chunk of tokens take beyond gradients that are not there yet, whose place they have.
+    pub logits: u64,
+    /// What kernels use while they run: scores of attention, partial sums, packed matrices.
+    pub scratch: u64,
     /// Text of the shuffle windows and of what comes in, the token ring, batches, held-out documents.
     pub stream: u64,
     /// The tokenizer's tables, and the words that each encoding thread remembers.
     pub tokenizer: u64,
     /// Node, JavaScript and the loaded binary.
     pub process: u64,
-    /// While a step runs: the logits of a chunk of tokens.
-    pub logits: u64,
-    /// While a step runs: scores of attention, packed matrices, partial sums.
-    pub scratch: u64,
-    /// While it evaluates: buffers of one block, logits, scores. 0 where nothing is evaluated.
-    pub evaluation: u64,
     /// The most at a time without which the run cannot be.
     pub required: u64,
-    /// When that is.
-    pub required_while: Phase,
     /// While a checkpoint is written: a copy of parameters and moments, so that steps go on. 0 where the machine has
     /// less than twice that to spare; then steps wait instead.
     pub snapshot: u64,
     /// The most at a time, the copy included.
     pub peak: u64,
-}
-
-/// What a run does when it needs the most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Phase {
-    /// A training step.
-    Step,
-    /// An evaluation.
-    Evaluation,
 }
 
 /// More held-out text than any run would read.
@@ -138,56 +161,38 @@ const F32: u64 = 4;
 
 /// Memory of a run on the CPU.
 pub fn run_memory(engine: &EngineShape, around: &Surroundings) -> RunMemory {
-    let EngineShape { model, sequence_length, threads, .. } = engine;
-    let (length, threads) = (*sequence_length, *threads);
-    let micro_batch = engine.micro_batch_size.min(engine.global_batch_size);
-    let shape = AttentionShape {
-        batch: micro_batch,
-        length,
-        heads: model.num_attention_heads,
-        key_value_heads: model.num_key_value_heads,
-        head_dim: model.head_dim,
-    };
-    let tokens = micro_batch * length;
-    let lengths = Lengths::new(model, shape, model.architecture == Architecture::Qwen3);
+    let EngineShape { model, threads, .. } = engine;
     let bytes = |values: usize| values as u64 * F32;
-
-    let weights = model.parameter_count().total * F32;
+    let plan = engine.plan();
+    let CpuBytes { gradients, moments, activations, scratch } = Cpu::bytes(&plan);
+    let logits = bytes(plan.activations - engine.plan_with_logits_of(0).activations);
+    let tokens = plan.shape.rows * plan.shape.length;
+    let (packed, qkv) = (2 * model.intermediate_size, model.query_size() + 2 * model.key_value_size());
+    let widest = [tokens, model.vocab_size, packed, qkv].into_iter().max().unwrap_or(0);
     let rotary = bytes(model.max_position_embeddings * model.head_dim);
-    let logits = bytes(logits_len(tokens, model.vocab_size));
-    let widest = [tokens, model.vocab_size, model.intermediate_size, model.query_size()];
-    let packing = packing_bytes(widest.into_iter().max().unwrap_or(0), threads) as u64;
-    let tasks = threads.min(micro_batch * model.num_key_value_heads);
-    let scores = bytes(tasks * scores_len(length));
-    // These exist one after the other.
-    let sums = bytes(rms_norm_backward_len(tokens, model.hidden_size));
-    let scratch = packing + sums.max(2 * scores);
 
-    let evaluates = around.held_out_documents > 0;
-    let buffers = bytes(lengths.values(1, false));
-    let evaluation = if evaluates { buffers + logits + packing.max(scores) } else { 0 };
-    let batch = bytes(engine.global_batch_size * length);
+    let batch = bytes(engine.global_batch_size * engine.sequence_length);
     let held_out =
         (around.held_out_documents as u64).saturating_mul(2 * around.feed.document_bytes).min(HELD_OUT_BYTES);
+    let weights = bytes(plan.parameters);
     let mut memory = RunMemory {
         weights,
-        gradients: weights,
-        moments: 2 * weights,
-        activations: bytes(lengths.values(model.num_hidden_layers, true)) + rotary,
+        gradients,
+        moments,
+        activations: activations - logits + rotary,
+        logits,
+        scratch: scratch + packing_bytes(widest, *threads) as u64,
         // A batch's inputs and targets, and the targets of the next while it is filled.
         stream: around.feed.bytes() + 3 * batch + held_out,
         tokenizer: around.feed.cache_bytes() + around.tokenizer as u64 * TOKEN_BYTES,
         process: around.process,
-        logits,
-        scratch,
-        evaluation,
         required: 0,
-        required_while: if evaluation > logits + scratch { Phase::Evaluation } else { Phase::Step },
         snapshot: 0,
         peak: 0,
     };
-    memory.required = memory.resident() + evaluation.max(logits + scratch);
-    let copy = memory.weights + memory.moments;
+    memory.required = memory.total();
+    // The files hold f32, whatever the moments are.
+    let copy = 3 * weights;
     let left = around.available.map(|available| available.saturating_sub(memory.required));
     memory.snapshot = if left.is_none_or(|left| copy <= left / 2) { copy } else { 0 };
     memory.peak = memory.required + memory.snapshot;
@@ -195,12 +200,14 @@ pub fn run_memory(engine: &EngineShape, around: &Surroundings) -> RunMemory {
 }
 
 impl RunMemory {
-    /// What is there all the time.
-    pub fn resident(&self) -> u64 {
+    /// The sum of the categories.
+    fn total(&self) -> u64 {
         self.weights
             + self.gradients
             + self.moments
             + self.activations
+            + self.logits
+            + self.scratch
             + self.stream
             + self.tokenizer
             + self.process

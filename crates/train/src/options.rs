@@ -1,4 +1,4 @@
-use crate::{Schedule, TrainError};
+use crate::{Schedule, TrainError, plan::Recompute};
 use candlewick_model::ModelConfig;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -41,6 +41,16 @@ pub struct OptimizerOptions {
     /// Largest norm of the whole gradient; `None` for no limit.
     #[serde(default)]
     pub clip_grad_norm: Option<f64>,
+    /// Type of the moments.
+    #[serde(default)]
+    pub moments: Moments,
+}
+
+/// Updates that may be left out in a row before a run has diverged, unless told otherwise.
+pub const DEFAULT_MAX_SKIPPED_STEPS: u64 = 5;
+
+fn default_max_skipped_steps() -> u64 {
+    DEFAULT_MAX_SKIPPED_STEPS
 }
 
 fn default_betas() -> [f64; 2] {
@@ -78,6 +88,15 @@ pub struct TrainOptions {
     /// Threads of the step; `None` for one a core. Part of what makes a run bitwise repeatable.
     #[serde(default)]
     pub threads: Option<usize>,
+    /// Weight of (ln Σ exp z)² a counted token, in the gradient only (the z-loss of Chowdhery et al. 2022).
+    #[serde(default)]
+    pub z_loss: f64,
+    /// What is made again on the way back instead of being kept; results are bitwise the same.
+    #[serde(default)]
+    pub recompute: Recompute,
+    /// Updates left out in a row, because loss or gradient was not finite, with which the run ends as `DIVERGED`.
+    #[serde(default = "default_max_skipped_steps")]
+    pub max_skipped_steps: u64,
 }
 
 impl TrainOptions {
@@ -105,11 +124,18 @@ impl TrainOptions {
             ("training.micro_batch_size", self.micro_batch_size),
             ("training.global_batch_size", self.global_batch_size),
             ("threads", self.threads.unwrap_or(1)),
+            ("training.max_skipped_steps", usize::from(self.max_skipped_steps > 0)),
         ];
         if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return Err(TrainError::config(format!("{name} is 0"), format!("set {name} to 1 or more")));
         }
-        let OptimizerOptions { lr, betas, eps, weight_decay, clip_grad_norm } = self.optimizer;
+        if !(self.z_loss.is_finite() && self.z_loss >= 0.0) {
+            return Err(TrainError::config(
+                format!("training.z_loss is {}", self.z_loss),
+                "set training.z_loss to 0 or more",
+            ));
+        }
+        let OptimizerOptions { lr, betas, eps, weight_decay, clip_grad_norm, .. } = self.optimizer;
         let numbers = [
             ("lr", lr, lr >= 0.0, "0 or more"),
             ("betas", betas[0], (0.0..1.0).contains(&betas[0]), "two numbers from 0 to below 1"),

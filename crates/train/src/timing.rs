@@ -1,8 +1,8 @@
 //! How fast a step is on this machine, without data.
 
 use crate::{
-    Device, Engine, EngineShape, OptimizerOptions, Schedule, ScheduleKind, StepOutcome, TrainError,
-    TrainOptions,
+    DEFAULT_MAX_SKIPPED_STEPS, Device, Engine, EngineShape, OptimizerOptions, Schedule, ScheduleKind,
+    StepOutcome, TrainError, TrainOptions,
 };
 use candlewick_feed::Batch;
 use candlewick_model::Random;
@@ -21,8 +21,15 @@ impl StepTimer {
     /// # Errors
     /// As [`Engine::new`].
     pub fn new(shape: &EngineShape) -> Result<Self, TrainError> {
-        let EngineShape { model, sequence_length, micro_batch_size, global_batch_size, threads } =
-            shape.clone();
+        let EngineShape {
+            model,
+            sequence_length,
+            micro_batch_size,
+            global_batch_size,
+            threads,
+            recompute,
+            moments,
+        } = shape.clone();
         let mut random = Random::stream(1, "step timer");
         let vocabulary = model.vocab_size as u64;
         let tokens = global_batch_size * sequence_length;
@@ -38,6 +45,7 @@ impl StepTimer {
                 eps: 1e-8,
                 weight_decay: 0.1,
                 clip_grad_norm: Some(1.0),
+                moments,
             },
             schedule: Schedule {
                 kind: ScheduleKind::Constant,
@@ -49,6 +57,9 @@ impl StepTimer {
             device: Device::Cpu,
             threads: Some(threads),
             init_from: None,
+            z_loss: 0.0,
+            recompute,
+            max_skipped_steps: DEFAULT_MAX_SKIPPED_STEPS,
         })?;
         let batch = Batch {
             inputs: ids[..tokens].to_vec(),

@@ -95,6 +95,25 @@ pub enum Event {
         /// Rolling hash over all targets.
         stream_hash: String,
     },
+    /// No update was made from a batch, because loss or gradient was not finite; the batch is consumed.
+    Skipped {
+        /// Completed updates.
+        step: u64,
+        /// Mean nats a counted target; null in JSON where it is not finite.
+        loss: f64,
+        /// Norm of the gradient; null in JSON where it is not finite.
+        grad_norm: f64,
+        /// How many in a row, this one included.
+        in_a_row: u64,
+        /// With so many in a row the run has diverged.
+        limit: u64,
+        /// Targets so far, these included.
+        tokens: u64,
+        /// Seconds that it took, waiting included.
+        seconds: f64,
+        /// Seconds of it spent waiting for data.
+        data_wait_seconds: f64,
+    },
     /// The trainer stands still.
     Paused {
         /// Completed updates.
@@ -448,7 +467,7 @@ impl Runner {
         }
     }
 
-    /// One update; or why there was none.
+    /// One batch, and the update from it unless it is left out; or why there was none.
     fn step(&mut self) -> Result<Option<Pause>, TrainError> {
         let (began, waited) = (Instant::now(), self.reader.waited());
         let batch = match self.pending.take() {
@@ -479,6 +498,20 @@ impl Runner {
         let outcome = self.engine.step(&batch, progress, &|| interrupt.is_raised());
         let stats = match outcome {
             Ok(StepOutcome::Done(stats)) => stats,
+            Ok(StepOutcome::Skipped { stats, in_a_row }) => {
+                self.done = self.reader.state().clone();
+                self.events.put(Event::Skipped {
+                    step: self.engine.steps(),
+                    loss: stats.loss,
+                    grad_norm: stats.grad_norm,
+                    in_a_row,
+                    limit: self.engine.options().max_skipped_steps,
+                    tokens: self.done.tokens,
+                    seconds: began.elapsed().as_secs_f64(),
+                    data_wait_seconds: (self.reader.waited() - waited).as_secs_f64(),
+                });
+                return Ok(None);
+            }
             Ok(StepOutcome::Interrupted) => {
                 self.pending = Some(batch);
                 return Ok(Some(Pause::Stopped));
@@ -518,11 +551,11 @@ impl Runner {
         }
     }
 
-    fn evaluate(&self, held_out: &HeldOut) -> Result<Event, TrainError> {
-        let options = self.engine.options();
+    fn evaluate(&mut self, held_out: &HeldOut) -> Result<Event, TrainError> {
+        let TrainOptions { micro_batch_size, sequence_length, .. } = *self.engine.options();
         let interrupt = &self.interrupt;
         let mut nats = 0.0;
-        for batch in held_out.batches(options.micro_batch_size, options.sequence_length) {
+        for batch in held_out.batches(micro_batch_size, sequence_length) {
             match self.engine.evaluate(&batch, &|| interrupt.is_raised())? {
                 Some(sum) => nats += sum,
                 None => return Ok(Event::Paused { step: self.engine.steps(), reason: Pause::Stopped }),

@@ -4,8 +4,8 @@
 use candlewick_feed::{Batch, FeedMemory};
 use candlewick_model::{Architecture, ModelConfig};
 use candlewick_train::{
-    Device, Engine, EngineShape, OptimizerOptions, Schedule, ScheduleKind, StepOutcome, Surroundings,
-    TrainOptions, run_memory,
+    DEFAULT_MAX_SKIPPED_STEPS, Device, Engine, EngineShape, Moments, OptimizerOptions, Recompute, Schedule,
+    ScheduleKind, StepOutcome, Surroundings, TrainOptions, run_memory,
 };
 
 /// A line of `/proc/self/status`, in bytes.
@@ -43,6 +43,7 @@ fn a_step_and_an_evaluation_peak_where_the_estimate_says() {
             eps: 1e-8,
             weight_decay: 0.1,
             clip_grad_norm: Some(1.0),
+            moments: Moments::Float32,
         },
         schedule: Schedule {
             kind: ScheduleKind::Constant,
@@ -54,6 +55,9 @@ fn a_step_and_an_evaluation_peak_where_the_estimate_says() {
         device: Device::Cpu,
         threads: Some(2),
         init_from: None,
+        z_loss: 0.0,
+        recompute: Recompute::None,
+        max_skipped_steps: DEFAULT_MAX_SKIPPED_STEPS,
     };
     let before = status("VmRSS");
     let tokens = options.global_batch_size * options.sequence_length;

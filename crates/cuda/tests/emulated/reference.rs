@@ -1,20 +1,10 @@
-//! The CPU's kernels, by the packed layouts of the GPU's.
+//! The CPU's kernels, whose layouts are the GPU's, with the buffers that they want.
 
-use candlewick_model::kernels::{self as cpu, AttentionShape, HeadGradients, RotaryTable};
+use candlewick_model::kernels::{self as cpu, AttentionShape, CrossEntropyGradient, RotaryTable};
 
 /// Columns [from, from + count) of rows of `width`.
 pub(crate) fn columns(packed: &[f32], width: usize, from: usize, count: usize) -> Vec<f32> {
     packed.chunks_exact(width).flat_map(|row| row[from..from + count].iter().copied()).collect()
-}
-
-/// Rows of all parts side by side, each with its width.
-fn packed(parts: &[(&[f32], usize)]) -> Vec<f32> {
-    let rows = parts[0].0.len() / parts[0].1;
-    (0..rows)
-        .flat_map(|row| {
-            parts.iter().flat_map(move |&(part, width)| part[row * width..(row + 1) * width].iter().copied())
-        })
-        .collect()
 }
 
 /// Widths of queries, and of keys.
@@ -22,9 +12,15 @@ pub(crate) fn widths(shape: AttentionShape) -> [usize; 2] {
     [shape.heads * shape.head_dim, shape.key_value_heads * shape.head_dim]
 }
 
+/// The norm, and the reciprocal root mean square of each row.
+fn normed(x: &[f32], w: &[f32], eps: f32) -> [Vec<f32>; 2] {
+    let (mut y, mut rstd) = (vec![0.0; x.len()], vec![0.0; x.len() / w.len()]);
+    cpu::rms_norm_forward(&mut y, &mut rstd, x, w, eps);
+    [y, rstd]
+}
+
 pub(crate) fn rms_norm_forward(x: &[f32], w: &[f32], eps: f32) -> Vec<f32> {
-    let mut y = vec![0.0; x.len()];
-    cpu::rms_norm_forward(&mut y, x, w, eps);
+    let [y, _] = normed(x, w, eps);
     y
 }
 
@@ -38,7 +34,9 @@ pub(crate) fn rms_norm_backward(
     eps: f32,
 ) -> Vec<f32> {
     let mut dw = dw.to_vec();
-    cpu::rms_norm_backward((dx, true), &mut dw, dy, x, w, eps);
+    let [_, rstd] = normed(x, w, eps);
+    let mut partials = vec![0.0; cpu::rms_norm_backward_len(rstd.len(), w.len())];
+    cpu::rms_norm_backward((dx, true), (&mut dw, true), dy, (x, &rstd), w, &mut partials);
     dw
 }
 
@@ -50,15 +48,9 @@ pub(crate) fn qk_norm_rope_forward(
     shape: AttentionShape,
     eps: f32,
 ) -> Vec<f32> {
-    let [q, k] = widths(shape);
-    let mut parts = [columns(qkv, q + 2 * k, 0, q), columns(qkv, q + 2 * k, q, k)];
-    for (i, heads) in [shape.heads, shape.key_value_heads].into_iter().enumerate() {
-        if let Some(norms) = norms {
-            parts[i] = rms_norm_forward(&parts[i], norms[i], eps);
-        }
-        cpu::rotate(&mut parts[i], table, shape.length, heads, false);
-    }
-    packed(&[(&parts[0], q), (&parts[1], k)])
+    let mut qk = vec![0.0; shape.batch * shape.length * shape.qk_width()];
+    cpu::qk_norm_rope_forward(&mut qk, qkv, norms.map(|[q, k]| (q, k)), table, shape, eps);
+    qk
 }
 
 /// The gradients of `qkv` and of the two norms; the values' part stays.
@@ -70,27 +62,25 @@ pub(crate) fn qk_norm_rope_backward(
     shape: AttentionShape,
     eps: f32,
 ) -> (Vec<f32>, [Vec<f32>; 2]) {
-    let [q, k] = widths(shape);
-    let width = q + 2 * k;
-    let mut dw = [vec![0.0; shape.head_dim], vec![0.0; shape.head_dim]];
-    let mut parts = [columns(dqkv, width, 0, q), columns(dqkv, width, q, k)];
-    let inputs = [columns(qkv, width, 0, q), columns(qkv, width, q, k)];
-    for (i, heads) in [shape.heads, shape.key_value_heads].into_iter().enumerate() {
-        cpu::rotate(&mut parts[i], table, shape.length, heads, true);
-        if let Some(norms) = norms {
-            let dn = std::mem::replace(&mut parts[i], vec![0.0; inputs[i].len()]);
-            dw[i] = rms_norm_backward(&mut parts[i], &dw[i], &dn, &inputs[i], norms[i], eps);
-        }
-    }
-    (packed(&[(&parts[0], q), (&parts[1], k), (&columns(dqkv, width, q + k, k), k)]), dw)
+    let mut dqkv = dqkv.to_vec();
+    let (mut dq, mut dk) = (vec![0.0; shape.head_dim], vec![0.0; shape.head_dim]);
+    let mut partials = vec![0.0; cpu::qk_norm_rope_backward_len(shape)];
+    let grads = if norms.is_some() { Some((&mut dq[..], &mut dk[..])) } else { None };
+    let norms = norms.map(|[q, k]| (q, k));
+    cpu::qk_norm_rope_backward(&mut dqkv, grads, false, qkv, norms, table, (shape, &mut partials), eps);
+    (dqkv, [dq, dk])
+}
+
+fn scratch(shape: AttentionShape) -> Vec<f32> {
+    vec![0.0; cpu::attention_scratch_len(shape, 2)]
 }
 
 /// The output and the rows' logarithms of sums.
 pub(crate) fn attention_forward(qk: &[f32], qkv: &[f32], shape: AttentionShape) -> [Vec<f32>; 2] {
-    let [q, k, v] = apart(qk, qkv, shape);
-    let mut out = vec![0.0; q.len()];
-    let mut log_sums = vec![0.0; shape.batch * shape.heads * shape.length];
-    cpu::attention_forward(&mut out, &mut log_sums, (&q, &k, &v), shape);
+    let tokens = shape.batch * shape.length;
+    let mut out = vec![0.0; tokens * shape.heads * shape.head_dim];
+    let mut log_sums = vec![0.0; tokens * shape.heads];
+    cpu::attention_forward(&mut out, &mut log_sums, (qk, qkv), shape, &mut scratch(shape));
     [out, log_sums]
 }
 
@@ -101,31 +91,22 @@ pub(crate) fn attention_backward(
     (qk, qkv): (&[f32], &[f32]),
     shape: AttentionShape,
 ) -> Vec<f32> {
-    let [q, k, v] = apart(qk, qkv, shape);
-    let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
-    cpu::attention_backward((&mut dq, &mut dk, &mut dv), dout, out, log_sums, (&q, &k, &v), shape);
-    let [q_width, k_width] = widths(shape);
-    packed(&[(&dq, q_width), (&dk, k_width), (&dv, k_width)])
-}
-
-fn apart(qk: &[f32], qkv: &[f32], shape: AttentionShape) -> [Vec<f32>; 3] {
-    let [q, k] = widths(shape);
-    [columns(qk, q + k, 0, q), columns(qk, q + k, q, k), columns(qkv, q + 2 * k, q + k, k)]
+    let mut dqkv = vec![0.0; qkv.len()];
+    cpu::attention_backward(&mut dqkv, dout, out, log_sums, (qk, qkv), shape, &mut scratch(shape));
+    dqkv
 }
 
 pub(crate) fn swiglu_forward(gate_up: &[f32], inner: usize) -> Vec<f32> {
     let mut h = vec![0.0; gate_up.len() / 2];
-    let [gate, up] = [0, inner].map(|from| columns(gate_up, 2 * inner, from, inner));
-    cpu::swiglu_forward(&mut h, &gate, &up);
+    cpu::swiglu_forward(&mut h, gate_up, inner);
     h
 }
 
 /// dgate and dup, packed.
 pub(crate) fn swiglu_backward(dh: &[f32], gate_up: &[f32], inner: usize) -> Vec<f32> {
-    let [gate, up] = [0, inner].map(|from| columns(gate_up, 2 * inner, from, inner));
-    let (mut dgate, mut dup) = (vec![0.0; dh.len()], vec![0.0; dh.len()]);
-    cpu::swiglu_backward(&mut dgate, &mut dup, dh, &gate, &up);
-    packed(&[(&dgate, inner), (&dup, inner)])
+    let mut dgate_up = vec![0.0; gate_up.len()];
+    cpu::swiglu_backward(&mut dgate_up, None, dh, gate_up, inner);
+    dgate_up
 }
 
 /// Σ of losses, and the gradients of logits.
@@ -135,11 +116,8 @@ pub(crate) fn cross_entropy(
     vocabulary: usize,
     scale: f32,
 ) -> (f64, Vec<f32>) {
-    // The identity as output matrix makes the inputs the logits.
-    let identity: Vec<f32> = (0..vocabulary * vocabulary)
-        .map(|at| if at / vocabulary == at % vocabulary { 1.0 } else { 0.0 })
-        .collect();
-    let (mut dx, mut dw) = (vec![0.0; logits.len()], vec![0.0; identity.len()]);
-    let gradients = HeadGradients { scale, x: &mut dx, weight: &mut dw };
-    (cpu::head_cross_entropy(logits, &identity, targets, vocabulary, Some(gradients)), dx)
+    let (mut dlogits, mut losses) = (logits.to_vec(), vec![0.0; targets.len()]);
+    let gradient = CrossEntropyGradient { scale, z_loss: 0.0 };
+    cpu::cross_entropy(&mut losses, &mut dlogits, targets, vocabulary, Some(gradient));
+    (losses.iter().map(|&nats| f64::from(nats)).sum(), dlogits)
 }

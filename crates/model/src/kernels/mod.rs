@@ -6,19 +6,25 @@
 //!
 //! Sizes are asserted: callers check shapes, a mismatch here is a bug.
 
+mod adamw;
 mod attention;
 mod cross_entropy;
 mod embedding;
 mod matrix;
 mod rms_norm;
 mod rope;
+mod rounding;
 mod swiglu;
 mod vector;
 
-pub use attention::{AttentionShape, attention_backward, attention_forward, scores_len};
-pub use cross_entropy::{HeadGradients, IGNORED_TARGET, head_cross_entropy, logits_len};
+pub use adamw::{AdamWUpdate, Moment, adamw, sum_of_squares, sum_of_squares_len};
+pub use attention::{AttentionShape, attention_backward, attention_forward, attention_scratch_len};
+pub use cross_entropy::{CrossEntropyGradient, IGNORED_TARGET, cross_entropy};
 pub use embedding::{embedding_backward, embedding_forward};
 pub use matrix::{Matrix, MatrixMut, multiply, packing_bytes};
-pub use rms_norm::{rms_norm_backward, rms_norm_backward_len, rms_norm_forward};
-pub use rope::{RotaryTable, rotate};
+pub use rms_norm::{add_rms_norm_forward, rms_norm_backward, rms_norm_backward_len, rms_norm_forward};
+pub use rope::{
+    HeadNorms, RotaryTable, qk_norm_rope_backward, qk_norm_rope_backward_len, qk_norm_rope_forward,
+};
+pub use rounding::{RoundingKey, round_to_bf16};
 pub use swiglu::{swiglu_backward, swiglu_forward};

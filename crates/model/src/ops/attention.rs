@@ -1,21 +1,21 @@
 use super::{borrow, like, values};
-use crate::kernels::{AttentionShape, attention_backward, attention_forward};
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use crate::kernels::{AttentionShape, attention_backward, attention_forward, attention_scratch_len};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use std::sync::OnceLock;
 
-/// Causal attention: `q` `[B, T, H, D]`, `k` and `v` `[B, T, G, D]`, result as `q`.
+/// Causal attention `[B, T, H·D]` of turned queries and keys `qk` `[B, T, (H + G)·D]` and the values in the last G heads of
+/// `qkv` `[B, T, (H + 2G)·D]`.
 ///
 /// # Errors
 /// When the shapes do not agree or G does not divide H.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-    let (batch, length, heads, head_dim) = q.dims4()?;
-    let key_value_heads = k.dim(2)?;
-    let expected = [batch, length, key_value_heads, head_dim];
-    if k.dims() != expected || v.dims() != expected || !heads.is_multiple_of(key_value_heads) {
-        bail!("attention of {:?} to {:?} and {:?}", q.shape(), k.shape(), v.shape());
+pub fn attention(qk: &Tensor, qkv: &Tensor, shape: AttentionShape) -> Result<Tensor> {
+    let AttentionShape { batch, length, heads, key_value_heads, .. } = shape;
+    let fits =
+        qk.dims() == [batch, length, shape.qk_width()] && qkv.dims() == [batch, length, shape.qkv_width()];
+    if !fits || !heads.is_multiple_of(key_value_heads) {
+        bail!("attention of {:?} and {:?} for {shape:?}", qk.shape(), qkv.shape());
     }
-    let shape = AttentionShape { batch, length, heads, key_value_heads, head_dim };
-    q.apply_op3(k, v, Attention { shape, log_sums: OnceLock::new() })
+    qk.apply_op2(qkv, Attention { shape, log_sums: OnceLock::new() })
 }
 
 struct Attention {
@@ -24,50 +24,60 @@ struct Attention {
     log_sums: OnceLock<Vec<f32>>,
 }
 
-impl CustomOp3 for Attention {
+impl Attention {
+    fn scratch(&self) -> Vec<f32> {
+        vec![0.0; attention_scratch_len(self.shape, rayon::current_num_threads())]
+    }
+}
+
+impl CustomOp2 for Attention {
     fn name(&self) -> &'static str {
         "candlewick-attention"
     }
 
     fn cpu_fwd(
         &self,
-        q: &CpuStorage,
-        ql: &Layout,
-        k: &CpuStorage,
-        kl: &Layout,
-        v: &CpuStorage,
-        vl: &Layout,
+        qk: &CpuStorage,
+        qkl: &Layout,
+        qkv: &CpuStorage,
+        qkvl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let q = values(q, ql)?;
-        let mut output = vec![0.0; q.len()];
-        let AttentionShape { batch, length, heads, .. } = self.shape;
+        let AttentionShape { batch, length, heads, head_dim, .. } = self.shape;
+        let mut output = vec![0.0; batch * length * heads * head_dim];
         let mut log_sums = vec![0.0; batch * length * heads];
-        attention_forward(&mut output, &mut log_sums, (q, values(k, kl)?, values(v, vl)?), self.shape);
+        let inputs = (values(qk, qkl)?, values(qkv, qkvl)?);
+        attention_forward(&mut output, &mut log_sums, inputs, self.shape, &mut self.scratch());
         // An operation runs once; were it run again, on equal inputs, the sums would be the same.
         let _ = self.log_sums.set(log_sums);
-        Ok((CpuStorage::F32(output), ql.shape().clone()))
+        Ok((CpuStorage::F32(output), (batch, length, heads * head_dim).into()))
     }
 
     fn bwd(
         &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
+        qk: &Tensor,
+        qkv: &Tensor,
         output: &Tensor,
         grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let Some(log_sums) = self.log_sums.get() else { bail!("attention's backward before its forward") };
         let grad = grad.contiguous()?;
-        let [q_values, k_values, v_values] = [q, k, v].map(borrow);
-        let [mut dq, mut dk, mut dv] = [q, k, v].map(|x| vec![0.0; x.elem_count()]);
+        let mut packed = vec![0.0; qkv.elem_count()];
         attention_backward(
-            (&mut dq, &mut dk, &mut dv),
+            &mut packed,
             borrow(&grad).values()?,
             borrow(output).values()?,
             log_sums,
-            (q_values.values()?, k_values.values()?, v_values.values()?),
+            (borrow(qk).values()?, borrow(qkv).values()?),
             self.shape,
+            &mut self.scratch(),
         );
-        Ok((Some(like(dq, q)?), Some(like(dk, k)?), Some(like(dv, v)?)))
+        // The kernel packs both; only the values came from `qkv`.
+        let (width, packed_width) = (self.shape.qk_width(), self.shape.qkv_width());
+        let mut qk_grad = Vec::with_capacity(qk.elem_count());
+        for row in packed.chunks_exact_mut(packed_width) {
+            qk_grad.extend_from_slice(&row[..width]);
+            row[..width].fill(0.0);
+        }
+        Ok((Some(like(qk_grad, qk)?), Some(like(packed, qkv)?)))
     }
 }

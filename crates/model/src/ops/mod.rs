@@ -16,7 +16,7 @@ pub use embedding::embedding;
 pub use head::{HeadLoss, head_loss};
 pub use linear::linear;
 pub use rms_norm::rms_norm;
-pub use rope::rope;
+pub use rope::qk_norm_rope;
 pub use swiglu::swiglu;
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};

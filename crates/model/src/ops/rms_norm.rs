@@ -1,5 +1,5 @@
 use super::{borrow, like, values};
-use crate::kernels::{rms_norm_backward, rms_norm_forward};
+use crate::kernels::{rms_norm_backward, rms_norm_backward_len, rms_norm_forward};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 /// RMSNorm over the last dimension: `x` `[…, C]`, `weight` `[C]`.
@@ -31,7 +31,9 @@ impl CustomOp2 for RmsNorm {
     ) -> Result<(CpuStorage, Shape)> {
         let x = values(x, xl)?;
         let mut output = vec![0.0; x.len()];
-        rms_norm_forward(&mut output, x, values(w, wl)?, self.eps);
+        let weight = values(w, wl)?;
+        let mut rstd = vec![0.0; x.len() / weight.len()];
+        rms_norm_forward(&mut output, &mut rstd, x, weight, self.eps);
         Ok((CpuStorage::F32(output), xl.shape().clone()))
     }
 
@@ -45,14 +47,17 @@ impl CustomOp2 for RmsNorm {
         let grad = grad.contiguous()?;
         let (x_values, w_values, grad) = (borrow(x), borrow(w), borrow(&grad));
         let (mut x_grad, mut w_grad) = (vec![0.0; x.elem_count()], vec![0.0; w.elem_count()]);
-        let target = (x_grad.as_mut_slice(), false);
+        let (x_values, w_values) = (x_values.values()?, w_values.values()?);
+        let rows = x_values.len() / w_values.len();
+        let (mut rstd, mut again) = (vec![0.0; rows], vec![0.0; x_values.len()]);
+        rms_norm_forward(&mut again, &mut rstd, x_values, w_values, self.eps);
         rms_norm_backward(
-            target,
-            &mut w_grad,
+            (&mut x_grad, false),
+            (&mut w_grad, false),
             grad.values()?,
-            x_values.values()?,
-            w_values.values()?,
-            self.eps,
+            (x_values, &rstd),
+            w_values,
+            &mut vec![0.0; rms_norm_backward_len(rows, w_values.len())],
         );
         Ok((Some(like(x_grad, x)?), Some(like(w_grad, w)?)))
     }

@@ -16,7 +16,7 @@ impl Plain {
     /// A copy of `parameters` in `dtype`.
     pub(crate) fn new(config: &ModelConfig, parameters: &Parameters, dtype: DType) -> Result<Self> {
         let vars = parameters.iter().map(|parameter| {
-            let values = parameter.var.as_detached_tensor().to_dtype(dtype)?.copy()?;
+            let values = parameter.tensor.to_dtype(dtype)?.copy()?;
             Ok((parameter.spec.name.clone(), Var::from_tensor(&values)?))
         });
         Ok(Self { config: config.clone(), vars: vars.collect::<Result<_>>()? })

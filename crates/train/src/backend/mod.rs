@@ -7,6 +7,10 @@
 //!
 //! Results may not depend on anything but the arguments: no atomics, partial sums in a fixed order.
 
+mod cpu;
+
+pub use cpu::{Cpu, CpuBytes, cpu_plan};
+
 use crate::{
     TrainError,
     plan::{Act, F32, Matrix, Weight},
@@ -208,8 +212,8 @@ pub trait Backend: Debug + Send {
         shape: AttentionShape,
     ) -> Result<(), TrainError>;
 
-    /// gated = silu(gate)·up, `[tokens, I]`, silu(g) = g·σ(g); `gate_up` `[tokens, 2I]` holds gate, then up a token.
-    fn swiglu(&mut self, gated: Act, gate_up: Act, tokens: usize) -> Result<(), TrainError>;
+    /// gated = silu(gate)·up, `[tokens, I]` with I = `width`, silu(g) = g·σ(g); `gate_up` `[tokens, 2I]` holds gate, then up a token.
+    fn swiglu(&mut self, gated: Act, gate_up: Act, tokens: usize, width: usize) -> Result<(), TrainError>;
 
     /// dgate = dgated·up·σ·(1 + gate·(1 − σ)), dup = dgated·silu(gate), into `dgate_up` `[tokens, 2I]`; writes silu(gate)·up
     /// into `gated` again where it is given.
@@ -220,6 +224,7 @@ pub trait Backend: Debug + Send {
         dgated: Act,
         gate_up: Act,
         tokens: usize,
+        width: usize,
     ) -> Result<(), TrainError>;
 
     /// The losses of the loaded targets \[first, first + tokens), whose `logits` `[tokens, V]` become their gradients:
@@ -230,6 +235,7 @@ pub trait Backend: Debug + Send {
         logits: Act,
         first: usize,
         tokens: usize,
+        vocabulary: usize,
         loss: LossOptions,
     ) -> Result<(), TrainError>;
 

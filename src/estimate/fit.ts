@@ -1,0 +1,54 @@
+import { divisors } from '../config/index.js';
+import type { Decision, LoadedConfig, ResolvedConfig } from '../config/index.js';
+import type { NativeBinding } from '../native/binding.js';
+import { hostMemory } from './host.js';
+import { memoryOf } from './memory.js';
+import type { Known } from './memory.js';
+import { bytesInWords } from './units.js';
+
+/** What a configuration leaves to the machine's memory. */
+export interface Open {
+  microBatch: boolean;
+  recompute: boolean;
+}
+
+export function openIn({ given }: Pick<LoadedConfig, 'given'>): Open {
+  return {
+    microBatch: given.training.micro_batch_size === 'auto',
+    recompute: given.training.recompute === 'auto',
+  };
+}
+
+/**
+ * Decides `training.micro_batch_size: auto`, the largest divisor of the global batch that fits into memory, and
+ * `training.recompute: auto`, `none` if that fits, and writes both into `config`. Where nothing fits the smallest is
+ * left to be refused. Throws CONFIG_INVALID.
+ */
+export function fitToMemory(
+  binding: NativeBinding,
+  config: ResolvedConfig,
+  open: Open,
+  known: Known = {},
+): Decision[] {
+  if (!open.microBatch && !open.recompute) return [];
+  const { training } = config;
+  const available = known.memoryAvailable ?? hostMemory().available + process.memoryUsage.rss();
+  const sizes = open.microBatch
+    ? divisors(training.global_batch_size).reverse()
+    : [training.micro_batch_size];
+  const policies = open.recompute ? (['none', 'norms_and_swiglu'] as const) : [training.recompute];
+  let required = 0;
+  const fits = sizes.some((size) =>
+    policies.some((recompute) => {
+      Object.assign(training, { micro_batch_size: size, recompute });
+      required = memoryOf(binding, config, { ...known, memoryAvailable: available }).required;
+      return required <= available;
+    }),
+  );
+  const reason = `the run ${fits ? 'takes' : 'needs'} ${bytesInWords(required)}, and ${bytesInWords(available)} are free`;
+  const decide = (key: string, value: string | number) => ({ key, value: String(value), reason });
+  return [
+    ...(open.microBatch ? [decide('training.micro_batch_size', training.micro_batch_size)] : []),
+    ...(open.recompute ? [decide('training.recompute', training.recompute)] : []),
+  ];
+}

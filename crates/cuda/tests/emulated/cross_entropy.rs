@@ -1,7 +1,7 @@
 //! The loss and the gradient of logits.
 
 use candlewick_cuda::kernels;
-use candlewick_model::kernels::IGNORED_TARGET;
+use candlewick_model::kernels::{CrossEntropyGradient, IGNORED_TARGET};
 
 use crate::{
     program::{
@@ -88,15 +88,18 @@ fn losses_and_gradients_of_rows_of_every_kind() {
 fn the_cpu_gives_the_same() {
     let mut machine = Machine::start();
     let rows = Rows::new(33, 136);
-    let (nats, dx) = reference::cross_entropy(&rows.logits, &rows.targets, 136, 0.125);
-    let got = rows.launch(&mut machine, 0.125, 0.0);
-    assert_close(&got[0].floats(), &dx, ROUNDED_ONCE, "dlogits");
-    let losses = got[2].floats();
-    let before = 3.0;
-    let total = machine
-        .launch(kernels::reduce_losses(), &[F64(&[before]), F32(&losses), Int(losses.len() as i32)])[0]
-        .doubles()[0];
-    assert!((total - before - nats).abs() <= 4.0 * SINGLE * nats, "{total} {nats}");
+    for z_loss in [0.0, 1e-2] {
+        let gradient = CrossEntropyGradient { scale: 0.125, z_loss };
+        let (nats, dx) = reference::cross_entropy(&rows.logits, &rows.targets, 136, gradient);
+        let got = rows.launch(&mut machine, 0.125, z_loss);
+        assert_close(&got[0].floats(), &dx, ROUNDED_ONCE, "dlogits");
+        let losses = got[2].floats();
+        let before = 3.0;
+        let total = machine
+            .launch(kernels::reduce_losses(), &[F64(&[before]), F32(&losses), Int(losses.len() as i32)])[0]
+            .doubles()[0];
+        assert!((total - before - nats).abs() <= 4.0 * SINGLE * nats, "{total} {nats}");
+    }
 }
 
 #[test]

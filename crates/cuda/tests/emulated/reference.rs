@@ -114,10 +114,9 @@ pub(crate) fn cross_entropy(
     logits: &[f32],
     targets: &[u32],
     vocabulary: usize,
-    scale: f32,
+    gradient: CrossEntropyGradient,
 ) -> (f64, Vec<f32>) {
     let (mut dlogits, mut losses) = (logits.to_vec(), vec![0.0; targets.len()]);
-    let gradient = CrossEntropyGradient { scale, z_loss: 0.0 };
     cpu::cross_entropy(&mut losses, &mut dlogits, targets, vocabulary, Some(gradient));
     (losses.iter().map(|&nats| f64::from(nats)).sum(), dlogits)
 }

@@ -99,6 +99,24 @@ logging: {every_steps: 3}
     expect(elsewhere.code, elsewhere.stderr).toBe(0);
   });
 
+  it('counts batches whose update was left out, since they are no steps', async () => {
+    await cp(join(root, 'run'), join(root, 'skipped'), { recursive: true });
+    await rm(join(root, 'skipped', 'checkpoints'), { recursive: true });
+    const path = join(root, 'skipped', 'metrics.jsonl');
+    const rewrite = async (change: (row: Record<string, unknown>) => object) => {
+      const lines = (await readFile(path, 'utf8')).trim().split('\n');
+      const rows = lines.map((line) => change(JSON.parse(line) as Record<string, unknown>));
+      await writeFile(path, `${rows.map((row) => JSON.stringify(row)).join('\n')}\n`);
+    };
+    // As if batch 11 had not been trained on: every later step is the one before, on the same data.
+    await rewrite((row) => (Number(row['step']) < 12 ? row : { ...row, step: Number(row['step']) - 1 }));
+    const unsaid = await verify('skipped');
+    expect(unsaid.code).toBe(4);
+    await rewrite((row) => (row['step'] === 11 && 'loss' in row ? { ...row, skipped_steps: 1 } : row));
+    const said = await verify('skipped');
+    expect(said.code, said.stdout + said.stderr).toBe(0);
+  });
+
   it('finds another tokenizer, with checkpoints and without', async () => {
     await cp(join(root, 'run'), join(root, 'retokenized'), { recursive: true });
     await rm(join(root, 'retokenized', 'tokenizer'), { recursive: true });

@@ -17,6 +17,8 @@ export interface StreamPoint {
   hash: string;
   /** Who said it: `metrics.jsonl` or a checkpoint's directory. */
   where: string;
+  /** Batches whose update was left out since the row before. */
+  unapplied?: number;
 }
 
 /** A checkpoint's part about the stream. */
@@ -108,9 +110,10 @@ async function readRows(path: string): Promise<StreamPoint[]> {
     try {
       const row = JSON.parse(line) as Record<string, unknown>;
       if (!('loss' in row)) return [];
-      const { step, tokens, documents, stream_hash: hash } = row;
-      if (typeof hash !== 'string' || ![step, tokens, documents].every(Number.isSafeInteger)) throw row;
-      return [{ step, tokens, documents, hash, where: 'metrics.jsonl' } as StreamPoint];
+      const { step, tokens, documents, stream_hash: hash, skipped_steps: unapplied = 0 } = row;
+      if (typeof hash !== 'string' || ![step, tokens, documents, unapplied].every(Number.isSafeInteger))
+        throw row;
+      return [{ step, tokens, documents, hash, where: 'metrics.jsonl', unapplied } as StreamPoint];
     } catch (cause) {
       throw errorFor(
         'CHECKPOINT_CORRUPT',

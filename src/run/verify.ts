@@ -135,6 +135,7 @@ async function compare(
     return different(verdict, { ...row, after: 0, replay: begin.at });
   }
   const ends = endsBefore(record, begin, last, batch);
+  let unapplied = record.rows.reduce((sum, row) => sum + (row.unapplied ?? 0), 0);
   let at = (begin ?? origin).step;
   let agreed = at;
   let state: ReplayState | null = null;
@@ -150,11 +151,17 @@ async function compare(
     while (at < point.step) {
       const end = limitAt(at);
       const step = Math.min(point.step, end?.step ?? Infinity, at + chunk);
-      const { batches, state: now } = await advance(feed, step - at);
-      state = now;
-      at += batches;
+      const moved = await advance(feed, step - at);
+      state = moved.state;
+      at += moved.batches;
       if (at < step) return different(verdict, { ...point, after: agreed, replay: null });
-      if (at === end?.step) feed = await feedFrom({ state: JSON.stringify(now), reset: false });
+      // Batches whose update was left out count with the next step.
+      const missing = at === point.step ? Math.ceil((point.tokens - state.tokens) / batch) : 0;
+      if (missing > 0 && missing <= unapplied) {
+        unapplied -= missing;
+        state = (await advance(feed, missing)).state;
+      }
+      if (at === end?.step) feed = await feedFrom({ state: JSON.stringify(state), reset: false });
       const seconds = (performance.now() - began) / 1000;
       options.onProgress({
         type: 'progress',

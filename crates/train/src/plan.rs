@@ -79,7 +79,7 @@ pub enum Recompute {
     /// Nothing: the fastest.
     #[default]
     None,
-    /// Outputs of norms, turned queries and keys, SwiGLU's product: cheap to make, about two fifths of the memory.
+    /// Outputs of norms, turned queries and keys, SwiGLU's product: cheap to make, and 37 % of what a block of the quickstart leaves.
     NormsAndSwiglu,
 }
 

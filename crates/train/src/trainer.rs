@@ -95,7 +95,7 @@ pub enum Event {
         /// Rolling hash over all targets.
         stream_hash: String,
     },
-    /// No update was made from a batch, because loss or gradient was not finite; the batch is consumed.
+    /// No update was made from a batch, because loss or gradient was not finite. The batch counts with the next update.
     Skipped {
         /// Completed updates.
         step: u64,
@@ -499,14 +499,14 @@ impl Runner {
         let stats = match outcome {
             Ok(StepOutcome::Done(stats)) => stats,
             Ok(StepOutcome::Skipped { stats, in_a_row }) => {
-                self.done = self.reader.state().clone();
+                // A checkpoint of before the next update goes on before this batch, and leaves it out again.
                 self.events.put(Event::Skipped {
                     step: self.engine.steps(),
                     loss: stats.loss,
                     grad_norm: stats.grad_norm,
                     in_a_row,
                     limit: self.engine.options().max_skipped_steps,
-                    tokens: self.done.tokens,
+                    tokens: self.reader.state().tokens,
                     seconds: began.elapsed().as_secs_f64(),
                     data_wait_seconds: (self.reader.waited() - waited).as_secs_f64(),
                 });

@@ -166,9 +166,6 @@ pub fn run_memory(engine: &EngineShape, around: &Surroundings) -> RunMemory {
     let plan = engine.plan();
     let CpuBytes { gradients, moments, activations, scratch } = Cpu::bytes(&plan);
     let logits = bytes(plan.activations - engine.plan_with_logits_of(0).activations);
-    let tokens = plan.shape.rows * plan.shape.length;
-    let (packed, qkv) = (2 * model.intermediate_size, model.query_size() + 2 * model.key_value_size());
-    let widest = [tokens, model.vocab_size, packed, qkv].into_iter().max().unwrap_or(0);
     let rotary = bytes(model.max_position_embeddings * model.head_dim);
 
     let batch = bytes(engine.global_batch_size * engine.sequence_length);
@@ -181,7 +178,7 @@ pub fn run_memory(engine: &EngineShape, around: &Surroundings) -> RunMemory {
         moments,
         activations: activations - logits + rotary,
         logits,
-        scratch: scratch + packing_bytes(widest, *threads) as u64,
+        scratch: scratch + packing_bytes(*threads) as u64,
         // A batch's inputs and targets, and the targets of the next while it is filled.
         stream: around.feed.bytes() + 3 * batch + held_out,
         tokenizer: around.feed.cache_bytes() + around.tokenizer as u64 * TOKEN_BYTES,

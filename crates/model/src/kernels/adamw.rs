@@ -1,6 +1,9 @@
 //! AdamW (Loshchilov, Hutter 2019) over flat buffers, and the norm of a flat gradient.
 
-use super::rounding::{RoundingKey, round_to_bf16};
+use super::{
+    rounding::{RoundingKey, round_to_bf16},
+    vector,
+};
 use half::bf16;
 use rayon::prelude::*;
 
@@ -56,9 +59,14 @@ pub fn adamw(
             assert!(m.len() == n && v.len() == n);
             let moments = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
             tasks.zip(moments).for_each(|((_, (w, g)), (m, v))| {
-                for (((w, &g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
-                    *w = value(*w, g, (m, v), update);
-                }
+                vector::vectorized(
+                    #[inline(always)]
+                    || {
+                        for (((w, &g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
+                            *w = value(*w, g, (m, v), update);
+                        }
+                    },
+                );
             });
         }
         (Moment::Bf16(m), Moment::Bf16(v)) => {
@@ -98,15 +106,10 @@ pub fn sum_of_squares_len(values: usize) -> usize {
 pub fn sum_of_squares(values: &[f32], partials: &mut [f64]) -> f64 {
     let partials = &mut partials[..sum_of_squares_len(values.len())];
     partials.par_iter_mut().zip(values.par_chunks(CHUNK)).for_each(|(sum, values)| {
-        let (chunks, rest) = values.as_chunks::<8>();
-        let mut lanes = [0.0f64; 8];
-        for chunk in chunks {
-            for lane in 0..8 {
-                lanes[lane] += f64::from(chunk[lane]) * f64::from(chunk[lane]);
-            }
-        }
-        let rest = rest.iter().map(|&value| f64::from(value) * f64::from(value));
-        *sum = lanes.iter().sum::<f64>() + rest.sum::<f64>();
+        *sum = vector::vectorized(
+            #[inline(always)]
+            || vector::sum_of_squares(values),
+        );
     });
     partials.iter().sum()
 }

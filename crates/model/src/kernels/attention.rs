@@ -4,22 +4,22 @@
 //! values as the last G heads of `qkv` `[B, T, H + 2G, D]`, where query head h attends to key head h·G/H. Nothing is
 //! transposed or repeated; the products read with strides.
 
-use super::{Matrix, MatrixMut, multiply, vector};
+mod head;
+
+use super::{Matrix, MatrixMut};
+use head::{Head, HeadGradient, OutputGradient};
 use rayon::prelude::*;
 use std::sync::Mutex;
 
-/// Query rows of a block. Scores beyond the block's last row are never computed, so smaller blocks waste less on
-/// the masked triangle and larger ones make better products.
-const BLOCK: usize = 64;
-
-/// Values of scores that a thread holds; on the way back it holds two of these.
-fn scores_len(length: usize) -> usize {
-    BLOCK.min(length) * length
+/// Values of scratch memory that a thread takes.
+fn thread_scratch_len(shape: AttentionShape) -> usize {
+    let AttentionShape { length, head_dim, .. } = shape;
+    head::forward_len(length, head_dim).max(head::backward_len(length, head_dim))
 }
 
 /// Values of scratch memory that attention takes forward and back, on so many threads.
 pub fn attention_scratch_len(shape: AttentionShape, threads: usize) -> usize {
-    threads * 2 * scores_len(shape.length)
+    threads * thread_scratch_len(shape)
 }
 
 /// Scratch memory by thread. A thread holds its part only while it computes, so no two wait for one.
@@ -68,12 +68,6 @@ impl AttentionShape {
         1.0 / (self.head_dim as f32).sqrt()
     }
 
-    /// Query rows [first, end) of each block; the block attends to keys [0, end).
-    fn blocks(&self) -> impl DoubleEndedIterator<Item = (usize, usize)> {
-        let length = self.length;
-        (0..length).step_by(BLOCK).map(move |first| (first, (first + BLOCK).min(length)))
-    }
-
     /// Where head `head` of sequence `batch` starts among `heads` a token, and how far apart its tokens are.
     fn head(&self, batch: usize, head: usize, heads: usize) -> (usize, usize) {
         let stride = heads * self.head_dim;
@@ -101,19 +95,18 @@ unsafe impl Send for Disjoint {}
 unsafe impl Sync for Disjoint {}
 
 impl Disjoint {
-    /// Rows [first, end) of a head, as a matrix of `head_dim` columns.
+    /// A head of `length` tokens, as a matrix of `head_dim` columns.
     ///
     /// # Safety
-    /// The head's rows must lie inside the buffer and be used by no one else for `'a`.
-    unsafe fn rows<'a>(
+    /// The head must lie inside the buffer and be used by no one else for `'a`.
+    unsafe fn head<'a>(
         self,
-        head: (usize, usize),
-        first: usize,
-        end: usize,
+        (first, stride): (usize, usize),
+        length: usize,
         head_dim: usize,
     ) -> MatrixMut<'a> {
         // SAFETY: promised by the caller.
-        unsafe { MatrixMut::scattered(self.0.add(head.0 + first * head.1), end - first, head_dim, head.1) }
+        unsafe { MatrixMut::scattered(self.0.add(first), length, head_dim, stride) }
     }
 }
 
@@ -129,52 +122,18 @@ pub fn attention_forward(
     scratch: &mut [f32],
 ) {
     check(output, qk, qkv, shape);
-    let AttentionShape { batch, length, heads, key_value_heads, head_dim } = shape;
-    let group = heads / key_value_heads;
+    let AttentionShape { batch, length, heads, head_dim, .. } = shape;
     let out = Disjoint(output.as_mut_ptr());
     assert_eq!(log_sums.len(), batch * heads * length);
-    let slots = Slots::new(scratch, scores_len(length));
+    let slots = Slots::new(scratch, thread_scratch_len(shape));
     log_sums.par_chunks_mut(length).enumerate().for_each(|(task, log_sums)| {
-        slots.with(|scores| {
+        slots.with(|scratch| {
             let out = &out;
             let (b, h) = (task / heads, task % heads);
-            let q_head = shape.in_qk(b, h);
-            let k_head = shape.in_qk(b, heads + h / group);
-            let v_head = shape.in_qkv(b, heads + key_value_heads + h / group);
-            let out_head = shape.head(b, h, heads);
-            for (first, end) in shape.blocks() {
-                let (q_td, _) = read(qk, q_head, first, end, head_dim);
-                let (k_sd, _) = read(qk, k_head, 0, end, head_dim);
-                let (v_sd, _) = read(qkv, v_head, 0, end, head_dim);
-                let scores = &mut scores[..(end - first) * end];
-                let scores_ts = MatrixMut::new(scores, end - first, end);
-                multiply(scores_ts, q_td, k_sd.transposed(), shape.scale(), false, false);
-                vector::vectorized(
-                    #[inline(always)]
-                    || {
-                        for (row, (scores, log_sum)) in
-                            scores.chunks_exact_mut(end).zip(&mut log_sums[first..end]).enumerate()
-                        {
-                            let (seen, hidden) = scores.split_at_mut(first + row + 1);
-                            let max = vector::max(seen);
-                            for score in seen.iter_mut() {
-                                *score = vector::exp(*score - max);
-                            }
-                            let sum = vector::sum(seen);
-                            let inverse = 1.0 / sum;
-                            for score in seen.iter_mut() {
-                                *score *= inverse;
-                            }
-                            hidden.fill(0.0);
-                            *log_sum = max + sum.ln();
-                        }
-                    },
-                );
-                // SAFETY: this task is the only one of sequence b and query head h, `check` saw to the length, and the
-                // matrix is gone before the next block.
-                let out_td = unsafe { out.rows(out_head, first, end, head_dim) };
-                multiply(out_td, Matrix::new(scores, end - first, end), v_sd, 1.0, false, false);
-            }
+            let head = head(qk, qkv, shape, b, h);
+            // SAFETY: this task is the only one of sequence b and query head h, and `check` saw to the length.
+            let out = unsafe { out.head(shape.head(b, h, heads), length, head_dim) };
+            head::forward(out, log_sums, head, scratch);
         })
     });
 }
@@ -199,81 +158,48 @@ pub fn attention_backward(
     let group = heads / key_value_heads;
     assert_eq!(qkv_grad.len(), qkv.len());
     let grad = Disjoint(qkv_grad.as_mut_ptr());
-    let slots = Slots::new(scratch, 2 * scores_len(length));
+    let slots = Slots::new(scratch, thread_scratch_len(shape));
     // A task is a key head with all its query heads: it alone adds to that head's dK and dV, in a fixed order.
     (0..batch * key_value_heads).into_par_iter().for_each(|task| {
-        slots.with(|scores| {
+        slots.with(|scratch| {
             let grad = &grad;
             let (b, g) = (task / key_value_heads, task % key_value_heads);
-            let (k_head, v_head) = (shape.in_qk(b, heads + g), shape.in_qkv(b, heads + key_value_heads + g));
-            let dk_head = shape.in_qkv(b, heads + g);
-            let (p, ds) = scores.split_at_mut(scores_len(length));
             for h in g * group..(g + 1) * group {
-                let (q_head, dq_head, out_head) =
-                    (shape.in_qk(b, h), shape.in_qkv(b, h), shape.head(b, h, heads));
+                let of = |x| read(x, shape.head(b, h, heads), length, head_dim);
                 let log_sums = &log_sums[(b * heads + h) * length..][..length];
-                // The last block has all keys before it: it begins dK and dV, the others add.
-                for (first, end) in shape.blocks().rev() {
-                    let accumulate = h % group > 0 || end < length;
-                    let rows = end - first;
-                    let (q_td, _) = read(qk, q_head, first, end, head_dim);
-                    let (do_td, do_block) = read(output_grad, out_head, first, end, head_dim);
-                    let (_, o_block) = read(output, out_head, first, end, head_dim);
-                    let (k_sd, _) = read(qk, k_head, 0, end, head_dim);
-                    let (v_sd, _) = read(qkv, v_head, 0, end, head_dim);
-                    let (p, ds) = (&mut p[..rows * end], &mut ds[..rows * end]);
-                    multiply(
-                        MatrixMut::new(p, rows, end),
-                        q_td,
-                        k_sd.transposed(),
-                        shape.scale(),
-                        false,
-                        false,
-                    );
-                    multiply(MatrixMut::new(ds, rows, end), do_td, v_sd.transposed(), 1.0, false, false);
-                    vector::vectorized(
-                        #[inline(always)]
-                        || {
-                            for (row, (p, ds)) in
-                                p.chunks_exact_mut(end).zip(ds.chunks_exact_mut(end)).enumerate()
-                            {
-                                let at = row * out_head.1;
-                                let delta =
-                                    vector::dot(&do_block[at..][..head_dim], &o_block[at..][..head_dim]);
-                                let (log_sum, seen) = (log_sums[first + row], first + row + 1);
-                                for (p, ds) in p[..seen].iter_mut().zip(&mut ds[..seen]) {
-                                    *p = vector::exp(*p - log_sum);
-                                    *ds = *p * (*ds - delta) * shape.scale();
-                                }
-                                p[seen..].fill(0.0);
-                                ds[seen..].fill(0.0);
-                            }
-                        },
-                    );
-                    let (p_ts, ds_ts) = (Matrix::new(p, rows, end), Matrix::new(ds, rows, end));
-                    // SAFETY: query head h belongs to key head g, and this task is the only one of sequence b and key
-                    // head g; the three matrices are of three heads, whose columns do not meet, and gone before the next
-                    // block.
-                    let (dq_td, dk_sd, dv_sd) = unsafe {
-                        (
-                            grad.rows(dq_head, first, end, head_dim),
-                            grad.rows(dk_head, 0, end, head_dim),
-                            grad.rows(v_head, 0, end, head_dim),
-                        )
-                    };
-                    multiply(dq_td, ds_ts, k_sd, 1.0, false, false);
-                    multiply(dk_sd, ds_ts.transposed(), q_td, 1.0, accumulate, false);
-                    multiply(dv_sd, p_ts.transposed(), do_td, 1.0, accumulate, false);
-                }
+                let output = OutputGradient { out: of(output), grad: of(output_grad), log_sums };
+                // SAFETY: query head h belongs to key head g, and this task is the only one of sequence b and key head
+                // g; the three matrices are of three heads, whose columns do not meet, and gone before the next query
+                // head.
+                let gradient = unsafe {
+                    HeadGradient {
+                        q: grad.head(shape.in_qkv(b, h), length, head_dim),
+                        k: grad.head(shape.in_qkv(b, heads + g), length, head_dim),
+                        v: grad.head(shape.in_qkv(b, heads + key_value_heads + g), length, head_dim),
+                        accumulate: h % group > 0,
+                    }
+                };
+                head::backward(gradient, output, head(qk, qkv, shape, b, h), scratch);
             }
         })
     });
 }
 
-/// Rows [first, end) of a head: the matrix, and the slice that begins with it.
-fn read(x: &[f32], head: (usize, usize), first: usize, end: usize, head_dim: usize) -> (Matrix<'_>, &[f32]) {
-    let from = &x[head.0 + first * head.1..];
-    (Matrix::strided(from, end - first, head_dim, head.1), from)
+/// Query head `h` of sequence `b`, with the keys and values that it attends to.
+fn head<'a>(qk: &'a [f32], qkv: &'a [f32], shape: AttentionShape, b: usize, h: usize) -> Head<'a> {
+    let AttentionShape { length, heads, key_value_heads, head_dim, .. } = shape;
+    let g = h * key_value_heads / heads;
+    Head {
+        q: read(qk, shape.in_qk(b, h), length, head_dim),
+        k: read(qk, shape.in_qk(b, heads + g), length, head_dim),
+        v: read(qkv, shape.in_qkv(b, heads + key_value_heads + g), length, head_dim),
+        scale: shape.scale(),
+    }
+}
+
+/// A head as a matrix.
+fn read(x: &[f32], (first, stride): (usize, usize), length: usize, head_dim: usize) -> Matrix<'_> {
+    Matrix::strided(&x[first..], length, head_dim, stride)
 }
 
 fn check(output: &[f32], qk: &[f32], qkv: &[f32], shape: AttentionShape) {

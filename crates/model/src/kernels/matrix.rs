@@ -1,25 +1,25 @@
-//! Products of matrices in f32, through the `gemm` crate.
+//! Matrices of f32 in memory that others own.
 
 use std::marker::PhantomData;
 
 /// A matrix to read: values at `row · row_stride + column · column_stride`.
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix<'a> {
-    data: *const f32,
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
+    pub(super) data: *const f32,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) row_stride: usize,
+    pub(super) column_stride: usize,
     borrowed: PhantomData<&'a [f32]>,
 }
 
 /// A matrix to write, like [`Matrix`].
 #[derive(Debug)]
 pub struct MatrixMut<'a> {
-    data: *mut f32,
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
+    pub(super) data: *mut f32,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) row_stride: usize,
     borrowed: PhantomData<&'a mut [f32]>,
 }
 
@@ -48,7 +48,37 @@ impl<'a> Matrix<'a> {
             ..self
         }
     }
+
+    /// `rows` rows from `row` on, and of these `columns` columns from `column` on.
+    pub(super) fn part(self, (row, rows): (usize, usize), (column, columns): (usize, usize)) -> Self {
+        assert!(row + rows <= self.rows && column + columns <= self.columns);
+        let data = self.data.wrapping_add(row * self.row_stride + column * self.column_stride);
+        Self { data, rows, columns, ..self }
+    }
+
+    /// Row `row` of a matrix that is not transposed.
+    #[inline(always)]
+    pub(super) fn row(&self, row: usize) -> &'a [f32] {
+        assert!(row < self.rows && self.column_stride == 1);
+        // SAFETY: the constructors checked that every row lies inside the borrowed slice.
+        unsafe { std::slice::from_raw_parts(self.data.add(row * self.row_stride), self.columns) }
+    }
+
+    /// The value in `row` and `column`.
+    pub(super) fn value(&self, row: usize, column: usize) -> f32 {
+        assert!(row < self.rows && column < self.columns);
+        // SAFETY: the constructors checked that every element lies inside the borrowed slice.
+        unsafe { *self.data.add(row * self.row_stride + column * self.column_stride) }
+    }
 }
+
+// SAFETY: a matrix to read is a borrowed slice, which threads may share.
+unsafe impl Sync for Matrix<'_> {}
+// SAFETY: as above.
+unsafe impl Send for Matrix<'_> {}
+// SAFETY: a shared reference to a matrix to write gives nobody a way to write but unsafe code, which has to see to it
+// that threads write to different rows.
+unsafe impl Sync for MatrixMut<'_> {}
 
 impl<'a> MatrixMut<'a> {
     /// A row-major matrix without gaps.
@@ -65,6 +95,12 @@ impl<'a> MatrixMut<'a> {
         Self { data: data.as_mut_ptr(), rows, columns, row_stride, borrowed: PhantomData }
     }
 
+    /// `rows` rows from `first` on.
+    pub(super) fn rows(&mut self, first: usize, rows: usize) -> MatrixMut<'_> {
+        assert!(first + rows <= self.rows);
+        MatrixMut { data: self.data.wrapping_add(first * self.row_stride), rows, ..*self }
+    }
+
     /// A matrix inside memory that other threads use elsewhere: the columns between its rows are not touched.
     ///
     /// # Safety
@@ -77,83 +113,4 @@ impl<'a> MatrixMut<'a> {
 
 fn fits(len: usize, rows: usize, columns: usize, row_stride: usize) -> bool {
     rows == 0 || columns == 0 || (row_stride >= columns && (rows - 1) * row_stride + columns <= len)
-}
-
-/// C = alpha·A·B, or C += alpha·A·B when `accumulate`; on all threads of the rayon pool when `parallel`.
-///
-/// # Panics
-/// When the dimensions do not agree.
-pub fn multiply(
-    c: MatrixMut<'_>,
-    a: Matrix<'_>,
-    b: Matrix<'_>,
-    alpha: f32,
-    accumulate: bool,
-    parallel: bool,
-) {
-    assert_eq!((c.rows, c.columns, a.columns), (a.rows, b.columns, b.rows), "dimensions of a product");
-    let parallelism = match parallel && rayon::current_num_threads() > 1 {
-        true => gemm::Parallelism::Rayon(0),
-        false => gemm::Parallelism::None,
-    };
-    // SAFETY: the constructors checked, or their callers promised, that every element of each matrix lies inside
-    // memory borrowed for its lifetime, exclusively so for C; rows of C do not overlap.
-    unsafe {
-        gemm::gemm(
-            c.rows,
-            c.columns,
-            a.columns,
-            c.data,
-            1,
-            c.row_stride as isize,
-            accumulate,
-            a.data,
-            a.column_stride as isize,
-            a.row_stride as isize,
-            b.data,
-            b.column_stride as isize,
-            b.row_stride as isize,
-            1.0,
-            alpha,
-            false,
-            false,
-            false,
-            parallelism,
-        );
-    }
-}
-
-/// The most bytes that packing takes in a product with up to `columns` columns on the right; `threads` work on it.
-///
-/// `gemm` packs a panel of at most 512 rows of the right matrix that fills the last cache, and on each thread a panel
-/// of the left one in memory of the second cache's size.
-pub fn packing_bytes(columns: usize, threads: usize) -> usize {
-    let [_, second, last] = *gemm_common::cache::CACHE_INFO;
-    (columns * 512 * 4).min(last.cache_bytes) + threads * second.cache_bytes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Random;
-
-    #[test]
-    fn products_agree_with_the_definition_for_every_layout() {
-        let mut random = Random::stream(1, "products");
-        for (m, k, n) in [(1, 1, 1), (3, 5, 7), (17, 33, 9), (64, 32, 65)] {
-            let a: Vec<f32> = (0..m * k).map(|_| random.normal() as f32).collect();
-            let b: Vec<f32> = (0..n * k).map(|_| random.normal() as f32).collect();
-            let (stride, before) = (n + 3, 0.25);
-            let mut c = vec![before; m * stride];
-            let (a_mk, b_kn) = (Matrix::new(&a, m, k), Matrix::new(&b, n, k).transposed());
-            multiply(MatrixMut::strided(&mut c, m, n, stride), a_mk, b_kn, 0.5, true, false);
-            for i in 0..m {
-                for j in 0..n {
-                    let product: f32 = (0..k).map(|l| a[i * k + l] * b[j * k + l]).sum();
-                    assert!((c[i * stride + j] - (before + 0.5 * product)).abs() < 1e-4);
-                }
-                assert_eq!(&c[i * stride + n..(i + 1) * stride], &[before; 3]);
-            }
-        }
-    }
 }

@@ -11,6 +11,7 @@ mod attention;
 mod cross_entropy;
 mod embedding;
 mod matrix;
+mod product;
 mod rms_norm;
 mod rope;
 mod rounding;
@@ -21,7 +22,8 @@ pub use adamw::{AdamWUpdate, Moment, adamw, sum_of_squares, sum_of_squares_len};
 pub use attention::{AttentionShape, attention_backward, attention_forward, attention_scratch_len};
 pub use cross_entropy::{CrossEntropyGradient, IGNORED_TARGET, cross_entropy};
 pub use embedding::{embedding_backward, embedding_forward};
-pub use matrix::{Matrix, MatrixMut, multiply, packing_bytes};
+pub use matrix::{Matrix, MatrixMut};
+pub use product::{multiply, packing_bytes};
 pub use rms_norm::{add_rms_norm_forward, rms_norm_backward, rms_norm_backward_len, rms_norm_forward};
 pub use rope::{
     HeadNorms, RotaryTable, qk_norm_rope_backward, qk_norm_rope_backward_len, qk_norm_rope_forward,

@@ -1,4 +1,5 @@
-//! Loops that the compiler turns into SIMD, compiled for the widest set the processor has.
+//! Loops that the compiler turns into SIMD, compiled for the widest set the processor has. `mul_add` rounds once on every
+//! processor, so results do not depend on it; where it is no instruction (x86-64 before 2013) it is slow.
 
 use pulp::Arch;
 
@@ -31,7 +32,7 @@ pub(super) fn dot(x: &[f32], y: &[f32]) -> f32 {
     let mut lanes = [0.0f32; LANES];
     for (x, y) in xs.iter().zip(ys) {
         for lane in 0..LANES {
-            lanes[lane] += x[lane] * y[lane];
+            lanes[lane] = x[lane].mul_add(y[lane], lanes[lane]);
         }
     }
     fold(lanes) + x_rest.iter().zip(y_rest).map(|(x, y)| x * y).sum::<f32>()
@@ -45,10 +46,23 @@ pub(super) fn dot3(x: &[f32], y: &[f32], z: &[f32]) -> f32 {
     let mut lanes = [0.0f32; LANES];
     for ((x, y), z) in xs.iter().zip(ys).zip(zs) {
         for lane in 0..LANES {
-            lanes[lane] += x[lane] * y[lane] * z[lane];
+            lanes[lane] = (x[lane] * y[lane]).mul_add(z[lane], lanes[lane]);
         }
     }
     fold(lanes) + x_rest.iter().zip(y_rest).zip(z_rest).map(|((x, y), z)| x * y * z).sum::<f32>()
+}
+
+/// Σ x² in f64, in which no f32 overflows.
+#[inline(always)]
+pub(super) fn sum_of_squares(x: &[f32]) -> f64 {
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    let mut lanes = [0.0f64; LANES];
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] = f64::from(chunk[lane]).mul_add(f64::from(chunk[lane]), lanes[lane]);
+        }
+    }
+    lanes.iter().sum::<f64>() + rest.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>()
 }
 
 /// max x; −∞ for an empty slice.
@@ -85,17 +99,17 @@ pub(super) fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2²³: adding it rounds to the nearest integer
     let clamped = if x < -87.0 { -87.0 } else { x };
     let clamped = if clamped > 88.0 { 88.0 } else { clamped };
-    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+    let shifted = clamped.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    let r = (clamped - n * 0.693_359_4) - n * -2.121_944_4e-4;
-    let mut p = 1.0 / 5040.0;
-    p = p * r + 1.0 / 720.0;
-    p = p * r + 1.0 / 120.0;
-    p = p * r + 1.0 / 24.0;
-    p = p * r + 1.0 / 6.0;
-    p = p * r + 0.5;
-    p = p * r + 1.0;
-    p = p * r + 1.0;
+    let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, clamped));
+    let mut p = 1.0f32 / 5040.0;
+    p = p.mul_add(r, 1.0 / 720.0);
+    p = p.mul_add(r, 1.0 / 120.0);
+    p = p.mul_add(r, 1.0 / 24.0);
+    p = p.mul_add(r, 1.0 / 6.0);
+    p = p.mul_add(r, 0.5);
+    p = p.mul_add(r, 1.0);
+    p = p.mul_add(r, 1.0);
     let scale = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
     let value = p * scale;
     if x < -87.0 { 0.0 } else { value }

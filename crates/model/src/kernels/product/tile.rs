@@ -1,0 +1,160 @@
+//! The innermost loop of a product: a few rows of C times one panel of the right matrix, in registers.
+
+use pulp::Simd;
+
+/// Columns of a panel: four of the widest vectors.
+pub(super) const PANEL: usize = 64;
+
+/// Columns that a panel's width is rounded up to when it is no more than that: two of the widest vectors.
+pub(super) const STEP: usize = 32;
+
+/// Rows of a full tile. 6 × 4 vectors of sums keep both multipliers of a core busy and leave registers for what is
+/// multiplied; six rows at a stride of 4 KiB still fit the eight ways of a first cache.
+pub(in crate::kernels) const TILE: usize = 6;
+
+/// Rows of the left matrix, for a depth of k.
+#[derive(Clone, Copy)]
+pub(super) enum Left {
+    /// Value (i, l) at `data + i · row + l · step`.
+    Strided { data: *const f32, row: usize, step: usize },
+    /// Tiles of [`TILE`] rows `tile` apart; value (i, l) of one at `l · TILE + i`.
+    Packed { data: *const f32, tile: usize },
+}
+
+/// C (+)= alpha · A · B for `rows` rows and at most [`PANEL`] columns.
+pub(super) struct Panel {
+    pub(super) left: Left,
+    /// Value (l, j) at `right + l · right_step + j`.
+    pub(super) right: *const f32,
+    pub(super) right_step: usize,
+    pub(super) depth: usize,
+    pub(super) c: *mut f32,
+    pub(super) c_row: usize,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) alpha: f32,
+    pub(super) accumulate: bool,
+}
+
+impl Panel {
+    /// Each element of C is the sum over the depth in its order, from zero and in one accumulator, so it does not depend
+    /// on the tile that it falls into.
+    ///
+    /// # Safety
+    /// `left` must be readable for `rows` and `depth`, `right` for `depth` rows of `columns` values rounded up to
+    /// [`STEP`], to [`PANEL`] from [`STEP`] + 1 on, and C's elements be writable and used by no one else.
+    #[inline(always)]
+    pub(super) unsafe fn multiply<S: Simd>(&self, simd: S) {
+        // SAFETY: promised by the caller.
+        unsafe {
+            // Vectors of 512 bits come with 32 registers, narrower ones mostly with 16.
+            match S::F32_LANES {
+                16 if self.columns > 2 * S::F32_LANES => self.rows::<S, 4>(simd),
+                _ => self.rows::<S, 2>(simd),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn rows<S: Simd, const VECTORS: usize>(&self, simd: S) {
+        for column in (0..self.columns).step_by(VECTORS * S::F32_LANES) {
+            let mut row = 0;
+            // SAFETY: rows and columns stay within what the caller promised.
+            unsafe {
+                while row + TILE <= self.rows {
+                    self.tile::<S, VECTORS, TILE>(simd, row, column);
+                    row += TILE;
+                }
+                if row + 4 <= self.rows {
+                    self.tile::<S, VECTORS, 4>(simd, row, column);
+                    row += 4;
+                }
+                if row + 2 <= self.rows {
+                    self.tile::<S, VECTORS, 2>(simd, row, column);
+                    row += 2;
+                }
+                if row < self.rows {
+                    self.tile::<S, VECTORS, 1>(simd, row, column);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const VECTORS: usize, const ROWS: usize>(
+        &self,
+        simd: S,
+        row: usize,
+        column: usize,
+    ) {
+        let lanes = S::F32_LANES;
+        // SAFETY: `row + ROWS` and `column` are within the panel. The right matrix is read up to a multiple of
+        // `VECTORS · lanes`, which the caller promised; C is written up to `columns` only.
+        unsafe {
+            let c = self.c.add(row * self.c_row + column);
+            for i in 0..ROWS {
+                for j in 0..VECTORS {
+                    prefetch_for_writing(c.wrapping_add(i * self.c_row + j * lanes));
+                }
+            }
+            let (mut left, left_row, left_step) = match self.left {
+                Left::Strided { data, row: stride, step } => (data.add(row * stride), stride, step),
+                Left::Packed { data, tile } => (data.add(row / TILE * tile + row % TILE), 1, TILE),
+            };
+            let mut right = self.right.add(column);
+            let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+            for _ in 0..self.depth {
+                let mut values = [simd.splat_f32s(0.0); VECTORS];
+                for (j, value) in values.iter_mut().enumerate() {
+                    *value = right.add(j * lanes).cast::<S::f32s>().read_unaligned();
+                }
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    let factor = simd.splat_f32s(*left.add(i * left_row));
+                    for (sum, value) in sums.iter_mut().zip(values) {
+                        *sum = simd.mul_add_e_f32s(factor, value, *sum);
+                    }
+                }
+                // The last step ends beyond the matrix, where a pointer may point but not be read.
+                left = left.wrapping_add(left_step);
+                right = right.wrapping_add(self.right_step);
+            }
+            let alpha = simd.splat_f32s(self.alpha);
+            let columns = (self.columns - column).min(VECTORS * lanes);
+            for (i, sums) in sums.into_iter().enumerate() {
+                let mut rest = std::slice::from_raw_parts_mut(c.add(i * self.c_row), columns);
+                if columns == VECTORS * lanes {
+                    for (j, sum) in sums.into_iter().enumerate() {
+                        let at = rest.as_mut_ptr().add(j * lanes).cast::<S::f32s>();
+                        at.write_unaligned(match self.accumulate {
+                            true => simd.mul_add_e_f32s(alpha, sum, at.read_unaligned()),
+                            false => simd.mul_f32s(alpha, sum),
+                        });
+                    }
+                    continue;
+                }
+                for sum in sums {
+                    let (part, after) = rest.split_at_mut(rest.len().min(lanes));
+                    let value = match self.accumulate {
+                        true => simd.mul_add_e_f32s(alpha, sum, simd.partial_load_f32s(part)),
+                        false => simd.mul_f32s(alpha, sum),
+                    };
+                    simd.partial_store_f32s(part, value);
+                    rest = after;
+                }
+            }
+        }
+    }
+}
+
+/// Fetches the line of `at` while the sums are made. It is a hint: the address need not be valid.
+#[inline(always)]
+fn prefetch_for_writing(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing and never faults.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_ET0>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}

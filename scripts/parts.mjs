@@ -213,7 +213,7 @@ export async function lintCuda(work, toolkit) {
  * @param {string} toolkit the folder that holds `bin/nvcc`
  */
 export async function testCuda(work, toolkit) {
-  const args = [...(await cargoForCuda(work, 'test')), '--test', 'trampolines'];
+  const args = [...(await cargoForCuda(work, 'test')), '--test', 'trampolines', '--test', 'cuda_backend'];
   const options = { code: 1, env: cudaEnvironment(work, toolkit) };
   const output = await step(work, 'tests with CUDA', 'cargo test --features cuda', 'cargo', args, options);
   process.stdout.write(output);

@@ -44,3 +44,25 @@ pub fn image(name: &str) -> Option<&'static Image> {
 pub fn entries(ptx: &'static str) -> impl Iterator<Item = &'static str> {
     ptx.split(".entry ").skip(1).filter_map(|rest| rest.split(['(', '\n', ' ']).next())
 }
+
+/// The sizes in bytes of a kernel's parameters, in their order, as its PTX has them; nothing where no image has it.
+pub fn parameters(kernel: &str) -> Option<Vec<usize>> {
+    IMAGES.iter().find_map(|image| {
+        let begin = image
+            .ptx
+            .split(".entry ")
+            .skip(1)
+            .find_map(|rest| rest.strip_prefix(kernel)?.strip_prefix('('))?;
+        let (list, _) = begin.split_once(')')?;
+        list.split(".param ")
+            .skip(1)
+            .map(|parameter| {
+                let kind = parameter.split_whitespace().next()?;
+                kind.trim_start_matches(|c: char| !c.is_ascii_digit())
+                    .parse::<usize>()
+                    .ok()
+                    .map(|bits| bits / 8)
+            })
+            .collect()
+    })
+}

@@ -5,6 +5,7 @@
 //! trampoline of `trampolines.rs` that opens the library when it is first called.
 
 pub mod kernels;
+mod queue;
 mod trouble;
 
 #[cfg(target_os = "linux")]
@@ -14,6 +15,7 @@ mod probe;
 #[cfg(target_os = "linux")]
 mod symbols;
 
+pub use queue::{Address, Argument, Element, Form, Launch, Product, ProductShape, Queue, Span};
 pub use trouble::Trouble;
 
 #[cfg(target_os = "linux")]
@@ -26,9 +28,11 @@ mod gpu;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 pub mod images;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
+mod products;
+#[cfg(all(feature = "cuda", target_os = "linux"))]
 mod trampolines;
 
 #[cfg(all(feature = "cuda", target_os = "linux"))]
-pub use gpu::{open, try_kernels};
+pub use gpu::{Gpu, open, try_kernels};
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 pub use images::{Code, Image, image};

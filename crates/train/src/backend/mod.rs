@@ -8,6 +8,7 @@
 //! Results may not depend on anything but the arguments: no atomics, partial sums in a fixed order.
 
 mod cpu;
+pub mod cuda;
 
 pub use cpu::{Cpu, CpuBytes, cpu_plan};
 

@@ -227,7 +227,7 @@ describe('train-streaming', () => {
       'model',
       'tokenizer',
       'until      4 steps',
-      'cpu (this build has no CUDA)',
+      'device     cpu (',
       'starts     from new weights',
     ]) {
       expect(stderr).toContain(word);

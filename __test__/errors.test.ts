@@ -174,7 +174,8 @@ const cases: Partial<Record<ErrorCode, Case>> = {
   CUDA_UNAVAILABLE: {
     class: EnvironmentError,
     exit: 3,
-    says: /this build of candlewick has no CUDA/,
+    // A build without CUDA says so; one with it looks for the driver.
+    says: /has no CUDA|libcuda/,
     hint: /--device cpu/,
     argv: () => ['--device', 'cuda'],
   },

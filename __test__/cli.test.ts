@@ -223,15 +223,13 @@ describe('train-streaming', () => {
   it('trains, tells what it decided, and says what to try next', async () => {
     const { code, stdout, stderr } = await train();
     expect(code).toBe(0);
-    for (const word of [
-      'model',
-      'tokenizer',
-      'until      4 steps',
-      'device     cpu (',
-      'starts     from new weights',
-    ]) {
+    for (const word of ['model', 'tokenizer', 'until      4 steps', 'starts     from new weights']) {
       expect(stderr).toContain(word);
     }
+    // Which of the two depends on the build.
+    expect(stderr).toMatch(
+      /device {5}cpu \((this build of candlewick has no CUDA|no NVIDIA driver: libcuda\.so\.1 was not found)/,
+    );
     expect(stderr).toContain('stream hash 0000000000000004');
     expect(stderr).toMatch(/next:\n {2}npx candlewick generate .*run/);
     expect(stdout).toBe('The upon a time\n');

@@ -175,7 +175,7 @@ const cases: Partial<Record<ErrorCode, Case>> = {
     class: EnvironmentError,
     exit: 3,
     // A build without CUDA says so; one with it looks for the driver.
-    says: /has no CUDA|libcuda/,
+    says: /this build of candlewick has no CUDA|no NVIDIA driver: libcuda\.so\.1 was not found/,
     hint: /--device cpu/,
     argv: () => ['--device', 'cuda'],
   },

@@ -55,6 +55,10 @@ impl Panel {
         }
     }
 
+    /// All rows, `VECTORS` vectors of columns at a time.
+    ///
+    /// # Safety
+    /// As [`Panel::multiply`].
     #[inline(always)]
     unsafe fn rows<S: Simd, const VECTORS: usize>(&self, simd: S) {
         for column in (0..self.columns).step_by(VECTORS * S::F32_LANES) {
@@ -80,6 +84,10 @@ impl Panel {
         }
     }
 
+    /// `ROWS` rows from `row` on, of `VECTORS` vectors of columns from `column` on.
+    ///
+    /// # Safety
+    /// As [`Panel::multiply`], and `row + ROWS` rows must be in the panel.
     #[inline(always)]
     unsafe fn tile<S: Simd, const VECTORS: usize, const ROWS: usize>(
         &self,

@@ -68,11 +68,29 @@ pub fn multiply(
         }
         return;
     }
+    let mut memory = MEMORY.try_lock().map(|mut kept| take(&mut *kept)).unwrap_or_default();
+    multiply_in(&mut memory, &c, a, b, alpha, accumulate, parallel);
+    if let Ok(mut kept) = MEMORY.try_lock()
+        && kept.len() < memory.len()
+    {
+        *kept = memory;
+    }
+}
+
+/// `multiply` for dimensions above zero that agree; packs into `memory`, which grows to what it needs.
+fn multiply_in(
+    memory: &mut Vec<f32>,
+    c: &MatrixMut<'_>,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    alpha: f32,
+    accumulate: bool,
+    parallel: bool,
+) {
     let threads = if parallel { rayon::current_num_threads() } else { 1 };
     let depth = block_depth(a.columns);
     // Columns whose panels, one block deep, are packed at once.
     let columns = PACKED / depth / PANEL * PANEL;
-    let mut memory = MEMORY.try_lock().map(|mut kept| take(&mut *kept)).unwrap_or_default();
     for first in (0..c.columns).step_by(columns) {
         let columns = columns.min(c.columns - first);
         let panels = columns.div_ceil(PANEL);
@@ -81,7 +99,7 @@ pub fn multiply(
             let until = a.columns.min(from + at_once);
             let len = panels * PANEL * (until - from);
             if memory.len() < LINE + len + threads * TILES {
-                memory = vec![0.0; LINE + len + threads * TILES];
+                *memory = vec![0.0; LINE + len + threads * TILES];
             }
             let aligned = memory.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
             let (packed, tiles) = memory[aligned..].split_at_mut(len);
@@ -89,13 +107,8 @@ pub fn multiply(
             let tiles: Vec<_> = tiles.chunks_exact_mut(TILES).map(Mutex::new).collect();
             let part = Part { a, b, first, columns, from, until, depth };
             part.pack(packed, threads);
-            part.multiply(&c, packed, &tiles, alpha, accumulate || from > 0, threads);
+            part.multiply(c, packed, &tiles, alpha, accumulate || from > 0, threads);
         }
-    }
-    if let Ok(mut kept) = MEMORY.try_lock()
-        && kept.len() < memory.len()
-    {
-        *kept = memory;
     }
 }
 

@@ -31,4 +31,6 @@ pub use random::Random;
 pub use sampler::{Sampler, SamplerOptions};
 pub use stored::StoredWeights;
 pub use transformer::{Loss, Transformer};
-pub use weights::{FileDigest, NamedTensor, WeightFile, read_weights, write_synced, write_weights};
+pub use weights::{
+    FileDigest, NamedTensor, StoredTensor, WeightFile, open_weights, write_synced, write_weights,
+};

@@ -1,4 +1,6 @@
-use crate::{FlatLayout, ModelConfig, ModelError, Random, StoredWeights, WeightFile, ops::Borrowed};
+use crate::{
+    FlatLayout, ModelConfig, ModelError, Random, StoredTensor, StoredWeights, WeightFile, ops::Borrowed,
+};
 use candle_core::{Device, Storage, Tensor, Var, backprop::GradStore};
 use std::{collections::HashMap, ops::Deref, path::Path, sync::Arc};
 
@@ -231,20 +233,20 @@ impl Parameters {
         self.list.is_empty()
     }
 
-    /// All values of a file, which has to hold exactly these parameters, in their order.
+    /// Where these parameters lie in a file, in their order; it has to hold exactly these.
     ///
     /// # Errors
     /// As [`Parameters::load`].
-    pub fn take_from(&self, mut file: WeightFile) -> Result<Vec<Vec<f32>>, ModelError> {
-        let mut values = Vec::with_capacity(self.list.len());
+    pub fn find_in(&self, file: &mut WeightFile) -> Result<Vec<StoredTensor>, ModelError> {
+        let mut stored = Vec::with_capacity(self.list.len());
         for Parameter { spec, .. } in &self.list {
-            values.push(file.take(&spec.name, &spec.shape)?);
+            stored.push(file.take(&spec.name, &spec.shape)?);
         }
         if !self.by_name.contains_key("lm_head.weight") {
             file.forget("lm_head.weight");
         }
         file.expect_empty()?;
-        Ok(values)
+        Ok(stored)
     }
 
     /// Writes `model.safetensors` in the form that `transformers` loads, and syncs it.

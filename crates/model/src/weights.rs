@@ -1,5 +1,5 @@
 use crate::ModelError;
-use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use safetensors::{Dtype, tensor::Metadata};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -7,7 +7,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
     fs::File,
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -20,11 +20,11 @@ pub struct NamedTensor<'a> {
 
 enum Source<'a> {
     Values(Cow<'a, [f32]>),
-    Read(Read<'a>),
+    Read(ReadValues<'a>),
 }
 
 /// Fills a slice with values from a place on.
-type Read<'a> = Box<dyn Fn(usize, &mut [f32]) -> io::Result<()> + 'a>;
+type ReadValues<'a> = Box<dyn Fn(usize, &mut [f32]) -> io::Result<()> + 'a>;
 
 impl<'a> NamedTensor<'a> {
     /// `values` row-major, as many as `shape` says.
@@ -70,8 +70,8 @@ impl<'a> NamedTensor<'a> {
     }
 }
 
-/// Values that are turned into bytes at a time.
-const CHUNK: usize = 1 << 16;
+/// Values that are turned into bytes, or back, at a time.
+const CHUNK: usize = 1 << 14;
 
 /// What a file that was written holds, for the manifest that vouches for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -163,46 +163,73 @@ pub fn write_synced(path: &Path, contents: &[u8]) -> Result<FileDigest, ModelErr
         .map_err(|error| ModelError::from_io(&error, "write", path))
 }
 
-/// The f32 tensors of a safetensors file, taken out one by one.
+/// A safetensors file of f32 tensors. They stay in the file until they are read, some values at a time: a resume must
+/// not take memory that the run itself does not.
 #[derive(Debug)]
 pub struct WeightFile {
     path: PathBuf,
-    tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    file: File,
+    tensors: BTreeMap<String, (Vec<usize>, StoredTensor)>,
     metadata: HashMap<String, String>,
 }
 
-/// Reads a safetensors file whose tensors are f32.
+/// Where a tensor lies in its [`WeightFile`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredTensor {
+    /// Bytes from the beginning of the file.
+    offset: u64,
+    /// Values.
+    len: usize,
+}
+
+/// The longest header that is read, as the format's own library has it.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// Opens a safetensors file whose tensors are f32, and reads what it says of them.
 ///
 /// # Errors
 /// `CHECKPOINT_CORRUPT` when it cannot be read, is damaged, or holds another type.
-pub fn read_weights(path: &Path) -> Result<WeightFile, ModelError> {
-    let bytes = std::fs::read(path).map_err(|error| ModelError::from_io(&error, "read", path))?;
-    let corrupt = |error: SafeTensorError| ModelError::corrupt(path, error);
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(corrupt)?;
-    let file = SafeTensors::deserialize(&bytes).map_err(corrupt)?;
-    let mut tensors = BTreeMap::new();
-    for (name, view) in file.iter() {
-        if view.dtype() != Dtype::F32 {
-            return Err(ModelError::corrupt(path, format!("{name} is {:?}, not F32", view.dtype())));
-        }
-        let (words, _) = view.data().as_chunks::<4>();
-        let values = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
-        tensors.insert(name.to_string(), (view.shape().to_vec(), values));
+pub fn open_weights(path: &Path) -> Result<WeightFile, ModelError> {
+    let unreadable = |error: io::Error| ModelError::from_io(&error, "read", path);
+    let corrupt = |what: &dyn std::fmt::Display| ModelError::corrupt(path, what);
+    let mut file = File::open(path).map_err(unreadable)?;
+    let bytes = file.metadata().map_err(unreadable)?.len();
+    let mut len = [0; 8];
+    file.read_exact(&mut len).map_err(unreadable)?;
+    let len = u64::from_le_bytes(len);
+    if len > MAX_HEADER || len > bytes.saturating_sub(8) {
+        return Err(corrupt(&format!("a header of {len} bytes in a file of {bytes}")));
     }
-    Ok(WeightFile {
-        path: path.to_path_buf(),
-        tensors,
-        metadata: header.metadata().clone().unwrap_or_default(),
-    })
+    let mut header = vec![0; len as usize];
+    file.read_exact(&mut header).map_err(unreadable)?;
+    // Offsets without gaps that agree with the shapes are checked here.
+    let header: Metadata = serde_json::from_slice(&header).map_err(|error| corrupt(&error))?;
+    let begin = 8 + len;
+    let mut end = begin;
+    let mut tensors = BTreeMap::new();
+    for (name, info) in header.tensors() {
+        if info.dtype != Dtype::F32 {
+            return Err(corrupt(&format!("{name} is {:?}, not F32", info.dtype)));
+        }
+        let (first, last) = info.data_offsets;
+        end = end.max(begin + last as u64);
+        let stored = StoredTensor { offset: begin + first as u64, len: (last - first) / 4 };
+        tensors.insert(name, (info.shape.clone(), stored));
+    }
+    if end != bytes {
+        return Err(corrupt(&format!("{bytes} bytes, not {end}")));
+    }
+    let metadata = header.metadata().clone().unwrap_or_default();
+    Ok(WeightFile { path: path.to_path_buf(), file, tensors, metadata })
 }
 
 impl WeightFile {
-    /// Takes the tensor `name` out.
+    /// Takes the tensor `name` out of those that are expected to be asked for.
     ///
     /// # Errors
     /// `CHECKPOINT_CORRUPT` when it is not there or has another shape.
-    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
-        let (found, values) = self
+    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<StoredTensor, ModelError> {
+        let (found, stored) = self
             .tensors
             .remove(name)
             .ok_or_else(|| ModelError::corrupt(&self.path, format!("{name} is missing")))?;
@@ -212,7 +239,36 @@ impl WeightFile {
                 format!("{name} has shape {found:?}, not {shape:?}"),
             ));
         }
-        Ok(values)
+        Ok(stored)
+    }
+
+    /// Hands the values of tensors of this file to `each`, in order and some at a time: the tensor's index, how many of
+    /// its values came before, and values.
+    ///
+    /// # Errors
+    /// `CHECKPOINT_CORRUPT` when the file ends early or cannot be read; what `each` fails with.
+    pub fn read<E: From<ModelError>>(
+        &mut self,
+        tensors: &[StoredTensor],
+        mut each: impl FnMut(usize, usize, &[f32]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let longest = tensors.iter().map(|tensor| tensor.len).max().unwrap_or(0).min(CHUNK);
+        let (mut bytes, mut values) = (vec![0; 4 * longest], vec![0.0; longest]);
+        let Self { file, path, .. } = self;
+        for (index, tensor) in tensors.iter().enumerate() {
+            file.seek(SeekFrom::Start(tensor.offset))
+                .map_err(|error| ModelError::from_io(&error, "read", path))?;
+            for first in (0..tensor.len).step_by(CHUNK) {
+                let count = CHUNK.min(tensor.len - first);
+                let (bytes, values) = (&mut bytes[..4 * count], &mut values[..count]);
+                file.read_exact(bytes).map_err(|error| ModelError::from_io(&error, "read", path))?;
+                for (value, word) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                    *value = f32::from_le_bytes(*word);
+                }
+                each(index, first, values)?;
+            }
+        }
+        Ok(())
     }
 
     /// Drops a tensor that may be there and is not needed.

@@ -6,7 +6,8 @@ use crate::{
     backend::{Backend, State},
 };
 use candlewick_model::{
-    FileDigest, NamedTensor, Parameter, ParameterSpec, Parameters, read_weights, write_synced, write_weights,
+    FileDigest, NamedTensor, Parameter, ParameterSpec, Parameters, StoredTensor, WeightFile, open_weights,
+    write_synced, write_weights,
 };
 use std::{collections::BTreeMap, io, ops::Range, path::Path};
 
@@ -116,31 +117,39 @@ fn write<'a>(
 }
 
 pub(crate) fn load(engine: &mut Engine, directory: &Path) -> Result<(), TrainError> {
-    let weights = read_weights(&directory.join(MODEL))?;
-    let mut file = read_weights(&directory.join(OPTIMIZER))?;
-    let steps = file.metadata(STEPS)?;
-    let steps = steps.parse().map_err(|_| file.corrupt(format!("the number of steps is {steps:?}")))?;
+    let mut weights = open_weights(&directory.join(MODEL))?;
+    let mut moments = open_weights(&directory.join(OPTIMIZER))?;
+    let steps = moments.metadata(STEPS)?;
+    let steps = steps.parse().map_err(|_| moments.corrupt(format!("the number of steps is {steps:?}")))?;
     let (mut first, mut second) = (Vec::new(), Vec::new());
     for Parameter { spec, .. } in engine.parameters().iter() {
-        first.push(file.take(&format!("m.{}", spec.name), &spec.shape)?);
-        second.push(file.take(&format!("v.{}", spec.name), &spec.shape)?);
+        first.push(moments.take(&format!("m.{}", spec.name), &spec.shape)?);
+        second.push(moments.take(&format!("v.{}", spec.name), &spec.shape)?);
     }
-    file.expect_empty()?;
+    moments.expect_empty()?;
+    let stored = engine.parameters().find_in(&mut weights)?;
     // From here on nothing can be missing.
-    let weights = engine.parameters().take_from(weights)?;
-    for (state, values) in STATES.into_iter().zip([weights, first, second]) {
-        overwrite(engine, state, &values)?;
-    }
+    overwrite(engine, State::Weights, &mut weights, &stored)?;
+    overwrite(engine, State::First, &mut moments, &first)?;
+    overwrite(engine, State::Second, &mut moments, &second)?;
     engine.steps = steps;
     Ok(())
 }
 
-/// Replaces a state by values in the parameters' order.
-pub(crate) fn overwrite(engine: &mut Engine, state: State, values: &[Vec<f32>]) -> Result<(), TrainError> {
+pub(crate) fn load_parameters(engine: &mut Engine, directory: &Path) -> Result<(), TrainError> {
+    let mut weights = open_weights(&directory.join(MODEL))?;
+    let stored = engine.parameters().find_in(&mut weights)?;
+    overwrite(engine, State::Weights, &mut weights, &stored)
+}
+
+/// Replaces a state by tensors of a file, which are in the parameters' order.
+fn overwrite(
+    engine: &mut Engine,
+    state: State,
+    file: &mut WeightFile,
+    stored: &[StoredTensor],
+) -> Result<(), TrainError> {
     let Engine { transformer, backend, .. } = engine;
     let ranges = transformer.parameters().layout().ranges();
-    for (range, values) in ranges.iter().zip(values) {
-        backend.write(state, range.start, values)?;
-    }
-    Ok(())
+    file.read(stored, |index, first, values| backend.write(state, ranges[index].start + first, values))
 }

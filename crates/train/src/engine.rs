@@ -1,6 +1,6 @@
 use crate::{
     TrainError, TrainOptions,
-    backend::{Backend, Cpu, LossOptions, Outcome, State, Update, cpu_plan},
+    backend::{Backend, Cpu, LossOptions, Outcome, Update, cpu_plan},
     checkpoint::{Files, Snapshot},
     plan::{Plan, PlanShape},
     step::{MicroBatch, Step},
@@ -268,7 +268,8 @@ impl Engine {
         Ok(Some(text))
     }
 
-    /// Goes on from what [`Engine::save`] wrote: parameters, moments and steps. On an error nothing has changed.
+    /// Goes on from what [`Engine::save`] wrote: parameters, moments and steps. Nothing has changed when the files are of
+    /// another model; when one cannot be read to its end, the engine is of no use any more.
     ///
     /// # Errors
     /// `CHECKPOINT_CORRUPT` when a file is missing, damaged, or of another model.
@@ -281,9 +282,7 @@ impl Engine {
     /// # Errors
     /// `CHECKPOINT_CORRUPT` when the file is missing, damaged, or of another model.
     pub fn load_parameters(&mut self, directory: &Path) -> Result<(), TrainError> {
-        let weights = candlewick_model::read_weights(&directory.join("model.safetensors"))?;
-        let values = self.parameters().take_from(weights)?;
-        crate::checkpoint::overwrite(self, State::Weights, &values)
+        crate::checkpoint::load_parameters(self, directory)
     }
 
     fn check(&self, batch: &Batch) -> Result<(), TrainError> {

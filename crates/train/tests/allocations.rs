@@ -1,4 +1,4 @@
-//! After the first step nothing large is allocated. Alone in its file: the allocator counts for the whole process.
+//! After the first step nothing large is allocated, and to go on from a checkpoint little. Alone in its file: the allocator counts for the whole process.
 
 use candlewick_feed::Batch;
 use candlewick_model::{Architecture, ModelConfig};
@@ -71,7 +71,7 @@ unsafe impl GlobalAlloc for Watching {
 static ALLOCATOR: Watching = Watching;
 
 #[test]
-fn a_step_after_the_first_allocates_nothing_large() {
+fn a_step_after_the_first_allocates_nothing_large_and_a_resume_less_than_the_weights() {
     let options = TrainOptions {
         model: ModelConfig {
             architecture: Architecture::Qwen3,
@@ -137,6 +137,15 @@ fn a_step_after_the_first_allocates_nothing_large() {
     }
     engine.evaluate(&batch, &|| false).unwrap();
     WATCHES.store(false, Ordering::Relaxed);
-    let found = FOUND.lock().unwrap();
+    let found = std::mem::take(&mut *FOUND.lock().unwrap());
     assert!(found.is_empty(), "{} blocks, the first of {} bytes:\n{}", found.len(), found[0].0, found[0].1);
+
+    let directory = tempfile::tempdir().unwrap();
+    engine.save(directory.path()).unwrap();
+    WATCHES.store(true, Ordering::Relaxed);
+    engine.load(directory.path()).unwrap();
+    WATCHES.store(false, Ordering::Relaxed);
+    let loading: usize = FOUND.lock().unwrap().iter().map(|(size, _)| size).sum();
+    let weights = 4 * engine.parameters().layout().len();
+    assert!(loading > 0 && loading < weights, "{loading} bytes to load weights of {weights} and moments");
 }

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { cp, mkdir, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { CheckpointStore, verify } from '../src/run/index.js';
+import { CheckpointStore, type TrainerEvent, verify } from '../src/run/index.js';
 import { isBuilt, killAll } from './support/program.js';
 import { repository } from './support/python.js';
 import { TinyRuns } from './support/tiny-run.js';
@@ -94,6 +94,28 @@ describe.skipIf(!isBuilt)('a real run', () => {
     };
     await Promise.all([lane('a'), lane('b')]);
     expect(outcomes).toEqual(new Set([saved - 1, saved]));
+  });
+
+  it('without memory for a copy writes while the steps wait, and goes on exactly', async (context) => {
+    if (process.platform !== 'linux' || !compiles()) return context.skip('no C compiler, or not Linux');
+    const meminfo = join(runs.root, 'meminfo');
+    await writeFile(meminfo, 'MemTotal:       24683852 kB\nMemAvailable:          1 kB\n');
+    const output = join(runs.root, 'poor');
+    const copied = async (env: Record<string, string>) => {
+      await rm(output, { recursive: true, force: true });
+      const { end, stdout, stderr } = await runs.program(output, saved, { LD_PRELOAD: library(), ...env });
+      expect(end, stderr).toBe(0);
+      const events = stdout
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line) as TrainerEvent);
+      return events.flatMap((event) => (event.type === 'checkpoint' ? [event.copied] : []));
+    };
+    const each = Array.from({ length: saved + 1 });
+    expect(await copied({})).toEqual(each.map(() => true));
+    expect(await copied({ STRIKE_MEMINFO: meminfo })).toEqual(each.map(() => false));
+    expect(await runs.losses(output)).toEqual(expected.slice(0, saved));
+    await goesOn(output);
   });
 
   it('with a byte flipped in any file of the newest goes back to the one before, and says so', async () => {

@@ -1,7 +1,7 @@
 /*
  * Loaded into a process before libc (LD_PRELOAD): sees everything that it does to files below STRIKE_BELOW, numbered from
  * 1, and ends it with SIGKILL at number STRIKE_AT. A write has two numbers, before it and after half of it. Each is
- * noted in STRIKE_LOG, if that is set.
+ * noted in STRIKE_LOG, if that is set. The trainer's thread reads STRIKE_MEMINFO for /proc/meminfo, if that is set.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -48,6 +48,15 @@ static void point(const char *what) {
   pthread_mutex_unlock(&lock);
 }
 
+/* Another file for /proc/meminfo, but only for the thread that copies what is saved. */
+static const char *answered(const char *path) {
+  const char *meminfo = getenv("STRIKE_MEMINFO");
+  char thread[16] = "";
+  if (meminfo == NULL || path == NULL || strcmp(path, "/proc/meminfo") != 0) return path;
+  pthread_getname_np(pthread_self(), thread, sizeof thread);
+  return strcmp(thread, "trainer") == 0 ? meminfo : path;
+}
+
 #define OPEN(name)                                                    \
   int name(const char *path, int flags, ...) {                        \
     mode_t mode = 0;                                                  \
@@ -58,7 +67,7 @@ static void point(const char *what) {
       va_end(rest);                                                   \
     }                                                                 \
     if ((flags & O_CREAT) && is_below(path)) point("create");         \
-    return REAL(name)(path, flags, mode);                             \
+    return REAL(name)(answered(path), flags, mode);                   \
   }
 OPEN(open)
 OPEN(open64)

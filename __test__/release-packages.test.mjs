@@ -139,14 +139,28 @@ describe('the release gate', () => {
     ]);
   });
 
-  it.each(targets.filter(({ cuda }) => cuda).map(({ triple }) => triple))(
-    'holds back a release whose %s has no CUDA inside',
-    (triple) => {
-      expect(gate(release({ [triple]: { cuda: false } }))).toEqual([
+  describe.each(targets.filter(({ cuda }) => cuda).map(({ triple }) => triple))('with %s', (triple) => {
+    it('holds back one without CUDA inside', () => {
+      expect(gate(release({ [triple]: { architectures: [] } }))).toEqual([
         `candlewick-${triple}: the binary has no CUDA inside`,
       ]);
-    },
-  );
+    });
+
+    it.each([
+      ['sm_80', ['sm_90a']],
+      ['sm_90a', ['sm_80']],
+    ])('holds back one without %s', (missing, architectures) => {
+      expect(gate(release({ [triple]: { architectures } }))).toEqual([
+        `candlewick-${triple}: there is no machine code for ${missing}`,
+      ]);
+    });
+
+    it('holds back one whose PTX older drivers refuse', () => {
+      expect(gate(release({ [triple]: { ptx: '9.1 sm_80' } }))).toEqual([
+        `candlewick-${triple}: PTX (version, target) is 9.1 sm_80, and has to be 9.0 sm_80`,
+      ]);
+    });
+  });
 
   it('holds back a binary for another processor, and one that wants a newer glibc', () => {
     const staged = release({

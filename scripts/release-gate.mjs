@@ -6,6 +6,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { faults, inspectBinary } from './cuda/binary.mjs';
 import { byVersion, linuxNeeds, newestGlibc } from './elf.mjs';
 import { binaryName, packageName, targets } from './targets.mjs';
 
@@ -13,38 +14,47 @@ const { name, version } = JSON.parse(readFileSync(new URL('../package.json', imp
 
 /**
  * @param {string} staged
- * @param {(file: string) => string[]} [cudaFaults] what is wrong with the CUDA in a binary
  * @returns {string[]} what is wrong, in words; nothing where all may be published
  */
-export function gate(staged, cudaFaults = faultsOfCuda) {
+export function gate(staged) {
   const wrong = [];
   const main = manifestOf(staged, name);
   if (main === null) wrong.push(`${name}: the package is missing`);
   else if (main.version !== version) wrong.push(`${name}: version ${main.version}, and this is ${version}`);
   for (const target of targets) {
     const own = packageName(target);
-    for (const fault of faultsOf(staged, target, cudaFaults)) wrong.push(`${own}: ${fault}`);
+    for (const fault of faultsOf(staged, target)) wrong.push(`${own}: ${fault}`);
     if (main !== null && main.optionalDependencies?.[own] !== version)
       wrong.push(`${name}: ${own} ${version} is not among its optional dependencies`);
   }
   return wrong;
 }
 
-function faultsOf(staged, target, cudaFaults) {
+function faultsOf(staged, target) {
   const manifest = manifestOf(staged, packageName(target));
   if (manifest === null) return ['the package is missing'];
   const wrong = [];
   if (manifest.version !== version) wrong.push(`version ${manifest.version}, and this is ${version}`);
   const file = join(staged, packageName(target), binaryName(target));
   if (!existsSync(file)) return [...wrong, `${binaryName(target)} is missing`];
-  if (target.os !== 'linux') return [...wrong, ...faultsOfForeign(file, target)];
+  return [...wrong, ...faultsOfBinary(file, target)];
+}
+
+/**
+ * @param {string} file
+ * @param {import('./targets.mjs').Target} target
+ * @returns {string[]} why it is not to be published for that platform, in words
+ */
+export function faultsOfBinary(file, target) {
+  if (target.os !== 'linux') return faultsOfForeign(file, target);
+  const wrong = [];
   const { machine, versions } = linuxNeeds(file);
   if (machine !== target.cpu) wrong.push(`the binary is for ${machine ?? 'an unknown processor'}`);
   const glibc = newestGlibc(versions);
   if (target.glibc === undefined && glibc !== null) wrong.push(`the binary wants glibc ${glibc}`);
   if (target.glibc !== undefined && glibc !== null && byVersion(glibc, target.glibc) > 0)
     wrong.push(`the binary wants glibc ${glibc}, and ${target.glibc} at most is allowed`);
-  if (target.cuda) wrong.push(...cudaFaults(file));
+  if (target.cuda) wrong.push(...faultsOfCuda(file));
   return wrong;
 }
 
@@ -63,16 +73,10 @@ function faultsOfForeign(file, { os, cpu }) {
   return found === cpu ? [] : [`the binary is not one for ${os} on ${cpu}`];
 }
 
-const elf = Buffer.from([0x7f, 0x45, 0x4c, 0x46, 2, 1]);
-const machineOfGpus = 190;
-
-/** A binary with CUDA inside holds ELF files for GPUs, which their header's machine tells. */
 function faultsOfCuda(file) {
-  const bytes = readFileSync(file);
-  for (let at = bytes.indexOf(elf); at !== -1; at = bytes.indexOf(elf, at + 1)) {
-    if (at + 20 <= bytes.length && bytes.readUInt16LE(at + 18) === machineOfGpus) return [];
-  }
-  return ['the binary has no CUDA inside'];
+  const inside = inspectBinary(file);
+  if (inside.architectures.length === 0) return ['the binary has no CUDA inside'];
+  return faults(inside);
 }
 
 function manifestOf(staged, package_) {

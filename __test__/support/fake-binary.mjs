@@ -2,11 +2,13 @@
 
 /**
  * @param {import('../../scripts/targets.mjs').Target} target
- * @param {{ machine?: string, glibc?: string, cuda?: boolean }} [made] for which processor; the newest version of glibc
- *   that it asks for (that of musl's has to be none); whether a program for GPUs is inside
+ * @param {{ machine?: string, glibc?: string, architectures?: string[], ptx?: string }} [made] for which processor; the
+ *   newest version of glibc that it asks for (that of musl's has to be none); the GPUs that there is a program for inside,
+ *   and the version and target of the one for the driver's compiler
  */
 export function fakeBinary({ os, cpu, libc }, made = {}) {
-  const { machine = cpu, glibc = libc === 'musl' ? 'none' : '2.28', cuda = true } = made;
+  const { machine = cpu, glibc = libc === 'musl' ? 'none' : '2.28' } = made;
+  const { architectures = ['sm_80', 'sm_90a'], ptx = '9.0 sm_80' } = made;
   if (os === 'darwin') return machO(machine);
   if (os === 'win32') return portableExecutable(machine);
   const bytes = Buffer.alloc(512);
@@ -23,7 +25,17 @@ export function fakeBinary({ os, cpu, libc }, made = {}) {
   bytes.writeUInt32LE(1, 128 + 44);
   bytes.writeUInt16LE(1, 302);
   bytes.writeUInt32LE(16, 308);
-  if (cuda) header(bytes, 400, 190);
+  if (architectures.length === 0) return bytes;
+  const [version, target] = ptx.split(' ');
+  const text = Buffer.from(`\n.version ${version}\n.target ${target}\n`);
+  return Buffer.concat([bytes, ...architectures.map(gpuProgram), text]);
+}
+
+/** An ELF file for a GPU, with the note of what ptxas was told. */
+function gpuProgram(architecture) {
+  const bytes = Buffer.alloc(128);
+  header(bytes, 0, 190);
+  bytes.write(`-arch ${architecture} \0`, 64, 'latin1');
   return bytes;
 }
 

@@ -15,6 +15,7 @@ use crate::{
     failure::Failure,
     feed::NativeFeed,
     held_out::NativeHeldOut,
+    memory::give_back_freed,
     promise::{Promise, Waiting},
     tokenizer::NativeTokenizer,
 };
@@ -185,6 +186,7 @@ impl NativeTrainer {
         let joined = move || {
             // A panic of the trainer was reported where it happened.
             thread.map(std::thread::JoinHandle::join);
+            give_back_freed();
             promise.settle(Ok(()));
         };
         std::thread::Builder::new()

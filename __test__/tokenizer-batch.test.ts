@@ -80,4 +80,38 @@ describe('encodeBatch', () => {
     for (let round = 0; round < 20; round++) await tokenizer.encodeBatch([text.slice(round)], { threads: 1 });
     expect(Buffer.compare(Buffer.from(first.buffer), Buffer.from(copy.buffer))).toBe(0);
   });
+
+  test('takes memory back at once from arrays that it is given for reuse', async () => {
+    const text = sentence.repeat(40_000);
+    const expected = tokenizer.encode(text);
+    // Millions of numbers: compared as bytes.
+    const same = (ids: Uint32Array) =>
+      Buffer.compare(Buffer.from(ids.buffer, ids.byteOffset, ids.byteLength), Buffer.from(expected.buffer));
+    const encoded = async (reuse: Uint32Array[]) => {
+      const ids = await tokenizer.encodeBatch([text, text], { threads: 1, reuse });
+      expect(ids.map(same)).toEqual([0, 0]);
+      return ids;
+    };
+    const copy = expected.slice();
+    let ids = await encoded([]);
+    const held = process.memoryUsage().arrayBuffers;
+    for (let round = 0; round < 5; round++) {
+      const earlier = ids;
+      ids = await encoded(earlier);
+      expect(earlier.map((array) => array.length)).toEqual([0, 0]);
+      // However late the collector comes: what was given back is no longer held.
+      expect(process.memoryUsage().arrayBuffers).toBeLessThan(held + expected.byteLength);
+      // Given back twice, or never ours: left alone.
+      ids = await encoded([...earlier, ...ids, copy]);
+    }
+    expect(same(copy)).toBe(0);
+  });
+
+  test('reads a text that lies in memory given for reuse as empty, and never what is written there', async () => {
+    const [ids] = await tokenizer.encodeBatch([sentence.repeat(40_000)], { threads: 1 });
+    const { buffer } = ids as Uint32Array;
+    const texts = [new Uint8Array(buffer), sentence];
+    const again = await tokenizer.encodeBatch(texts, { threads: 1, reuse: [ids as Uint32Array] });
+    expect(again).toEqual([new Uint32Array(), tokenizer.encode(sentence)]);
+  });
 });

@@ -42,6 +42,7 @@ export type {
 export { DecodeStream, Tokenizer } from './tokenizer/index.js';
 export type {
   Compression,
+  EncodeBatchOptions,
   EncodeOptions,
   IdList,
   Ids,

@@ -162,10 +162,11 @@ export interface NativeHeldOut {
 
 export interface NativeTokenizer {
   encode(text: string | Uint8Array): Uint32Array;
-  /** The ids of texts that follow each other in one list, and where those of each end. */
+  /** The ids of texts that follow each other in one list, and where those of each end. Empties the buffers of `reuse`. */
   encodeBatch(
     texts: (string | Uint8Array)[],
     threads: number,
+    reuse: ArrayBuffer[],
   ): Promise<{ ids: Uint32Array; ends: Uint32Array }[]>;
   decode(ids: Uint32Array, skipSpecial: boolean): string;
   vocabSize(): number;

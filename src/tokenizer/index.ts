@@ -90,6 +90,14 @@ export interface EncodeOptions {
   special?: boolean | undefined;
 }
 
+/** How many texts are encoded. */
+export interface EncodeBatchOptions {
+  /** Threads that encode; default: all processors. */
+  threads?: number | undefined;
+  /** Ids of an earlier `encodeBatch` that nobody needs any more. Arrays with other buffers are left as they are. */
+  reuse?: readonly Uint32Array[] | undefined;
+}
+
 /** Documents handed to the native counter at a time. */
 const BATCH = 1000;
 
@@ -160,10 +168,13 @@ export class Tokenizer {
    *
    * Bytes are read where they are: until the promise settles, do not transfer their buffers to another thread, and what is
    * written to them may or may not be seen. The arrays are views of a few large buffers, each of which lives as long
-   * as one of its views; `slice()` makes a copy of its own.
+   * as one of its views; `slice()` makes a copy of its own. A loop that needs the ids of one batch no longer when it asks
+   * for the next hands them in as `reuse`: their memory is written again at once, and not when the garbage collector
+   * has come by. They are empty afterwards, and so is everything else that looks at their buffers.
    */
-  async encodeBatch(texts: readonly Text[], options: { threads?: number } = {}): Promise<Uint32Array[]> {
-    const lists = await this.native.encodeBatch(texts.map(fixed), options.threads ?? availableParallelism());
+  async encodeBatch(texts: readonly Text[], options: EncodeBatchOptions = {}): Promise<Uint32Array[]> {
+    const { threads = availableParallelism(), reuse = [] } = options;
+    const lists = await this.native.encodeBatch(texts.map(fixed), threads, buffersOf(reuse));
     const arrays: Uint32Array[] = [];
     for (const { ids, ends } of lists) {
       let start = 0;
@@ -201,6 +212,17 @@ export class Tokenizer {
   async save(directory: string): Promise<void> {
     await saveTokenizer(this.native, directory);
   }
+}
+
+/** The buffers of arrays; those of one buffer follow each other. */
+function buffersOf(arrays: readonly Uint32Array[]): ArrayBuffer[] {
+  const buffers = new Set<ArrayBuffer>();
+  let last: ArrayBufferLike | undefined;
+  for (const { buffer } of arrays) {
+    if (buffer !== last && buffer instanceof ArrayBuffer && buffer.byteLength > 0) buffers.add(buffer);
+    last = buffer;
+  }
+  return [...buffers];
 }
 
 /** The text itself, or a copy of bytes whose memory may change its size or belongs to several threads. */

@@ -14,6 +14,7 @@ mod estimate;
 mod failure;
 mod feed;
 mod held_out;
+mod lent;
 mod link;
 mod memory;
 mod model;

@@ -1,13 +1,13 @@
-use std::{mem::ManuallyDrop, path::Path};
+use std::path::Path;
 
-use candlewick_tokenizer::{Encoded, Tokenizer, recycle};
+use candlewick_tokenizer::{Encoded, Tokenizer};
 use napi::{
     Env,
-    bindgen_prelude::{Array, Either, Object, Uint8Array, Uint32Array},
+    bindgen_prelude::{Array, ArrayBuffer, Either, Object, Uint8Array, Uint32Array},
 };
 use napi_derive::napi;
 
-use crate::{failure::Failure, promise::Promise, texts::Texts};
+use crate::{failure::Failure, lent, promise::Promise, texts::Texts};
 
 /// Text from JavaScript: a string, or UTF-8 bytes. Bytes that are not UTF-8 become U+FFFD.
 pub(crate) type Text = Either<String, Uint8Array>;
@@ -62,12 +62,21 @@ impl NativeTokenizer {
     }
 
     /// Ids of many texts, on as many threads as asked for (0: all), in lists of the ids of some that follow each
-    /// other. `texts` is an array of its own, and of its bytes none is transferred or resized meanwhile.
+    /// other. `texts` is an array of its own, and of its bytes none is transferred or resized meanwhile. `reuse` are
+    /// buffers of earlier ids, which are empty afterwards.
     #[napi(
-        ts_args_type = "texts: (string | Uint8Array)[], threads: number",
+        ts_args_type = "texts: (string | Uint8Array)[], threads: number, reuse: ArrayBuffer[]",
         ts_return_type = "Promise<NativeEncoded[]>"
     )]
-    pub fn encode_batch<'e>(&self, env: &'e Env, texts: Array, threads: u32) -> napi::Result<Object<'e>> {
+    pub fn encode_batch<'e>(
+        &self,
+        env: &'e Env,
+        texts: Array,
+        threads: u32,
+        reuse: Vec<ArrayBuffer>,
+    ) -> napi::Result<Object<'e>> {
+        // Before the texts are looked at: one that lies in such a buffer is empty then, and not read while it is written.
+        lent::give_back(reuse)?;
         let (promise, object) = Promise::<Vec<NativeEncoded>>::new(env)?;
         let (texts, tokenizer) = (Texts::of(env, texts)?, self.tokenizer.clone());
         in_background("encode", move || {
@@ -76,7 +85,7 @@ impl NativeTokenizer {
                 texts.release(env).map_err(|error| Failure::internal(&error.reason))?;
                 let lists = encoded.map_err(Failure::from)?.into_iter();
                 Ok(lists
-                    .map(|Encoded { ids, ends }| NativeEncoded { ids: lent(ids), ends: ends.into() })
+                    .map(|Encoded { ids, ends }| NativeEncoded { ids: lent::lend(ids), ends: ends.into() })
                     .collect())
             });
         });
@@ -134,22 +143,6 @@ pub(crate) fn owned(texts: Vec<Text>) -> Vec<String> {
         Either::B(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
     };
     texts.into_iter().map(own).collect()
-}
-
-/// Ids as JavaScript has them; the memory comes back when it needs them no longer.
-fn lent(ids: Vec<u32>) -> Uint32Array {
-    if ids.is_empty() {
-        return ids.into();
-    }
-    let mut ids = ManuallyDrop::new(ids);
-    let (start, length, capacity) = (ids.as_mut_ptr(), ids.len(), ids.capacity());
-    // SAFETY: start, length and capacity are those of a list that nobody drops, and the callback, called once, when
-    // the memory is no longer used, makes it a list again.
-    unsafe {
-        Uint32Array::with_external_data(start, length, move |start, _| {
-            recycle(Vec::from_raw_parts(start, 0, capacity));
-        })
-    }
 }
 
 pub(crate) fn in_background(name: &str, job: impl FnOnce() + Send + 'static) {

@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
+import { buildCommand } from '../scripts/build-target.mjs';
 import { gate } from '../scripts/release-gate.mjs';
 import { stagePackages } from '../scripts/stage-packages.mjs';
 import { binaryName, targets } from '../scripts/targets.mjs';
@@ -50,6 +51,19 @@ it('the release builds every platform, tries each on itself, and publishes after
   const at = (script) => commands.findIndex((command) => command.includes(script));
   expect(at('release-gate.mjs')).toBeGreaterThan(at('stage-packages.mjs'));
   expect(at('publish-packages.mjs')).toBeGreaterThan(at('release-gate.mjs'));
+});
+
+it('a binary is built with CUDA where its package must hold it, for the oldest glibc that is promised', () => {
+  for (const target of targets) {
+    const command = buildCommand(target).join(' ');
+    expect(command.includes('--features cuda'), target.triple).toBe(target.cuda);
+    const rust = target.glibc === undefined ? target.rust : `${target.rust}.2.28`;
+    expect(command.endsWith(`--target ${rust}`), command).toBe(true);
+  }
+  expect(targets.filter(({ cuda }) => cuda).map(({ triple }) => triple)).toEqual([
+    'linux-x64-gnu',
+    'linux-arm64-gnu',
+  ]);
 });
 
 it('a checkout is not published by mistake', () => {
@@ -112,7 +126,9 @@ describe('the release gate', () => {
   /** A release of which some binaries are not as they should be. */
   function release(wrong = {}) {
     const staged = join(folder, 'staged');
-    cpSync(join(whole, 'staged'), staged, { recursive: true });
+    // The gate looks at manifests and binaries alone.
+    const code = join(whole, 'staged/candlewick/dist');
+    cpSync(join(whole, 'staged'), staged, { recursive: true, filter: (path) => path !== code });
     for (const target of targets.filter(({ triple }) => triple in wrong)) {
       const file = join(staged, `candlewick-${target.triple}`, binaryName(target));
       writeFileSync(file, fakeBinary(target, wrong[target.triple]));

@@ -3,6 +3,7 @@ import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } fr
 import { dirname, join, relative } from 'node:path';
 import { environmentPython, environmentReady, makeEnvironment, SetupError } from '../src/setup/python.mjs';
 import { run } from '../src/setup/run.mjs';
+import { cudaEnvironment } from './cuda/toolkit.mjs';
 import { duration, part } from './output.mjs';
 import { digest, Stamp } from './stamp.mjs';
 
@@ -155,21 +156,6 @@ function napiArgs({ root }, dist, ...features) {
   return [...args, '--', '--locked'];
 }
 
-/** The variables that candle's build for CUDA reads, and ours. */
-function cudaEnvironment({ env }, toolkit) {
-  return {
-    ...env,
-    CUDA_HOME: toolkit,
-    NVCC: join(toolkit, 'bin/nvcc'),
-    PATH: `${join(toolkit, 'bin')}:${env.PATH ?? ''}`,
-    // The lowest that there are kernels for; candle's are compiled for it alone, and by the driver for others.
-    CUDA_COMPUTE_CAP: '80',
-    CUDARC_CUDA_VERSION: '13000',
-    // Each takes up to a gigabyte.
-    CUDAFORGE_THREADS: env.CUDAFORGE_THREADS ?? '2',
-  };
-}
-
 /**
  * Builds the binding with CUDA inside into dist/native-cuda, which leaves the one without as it is.
  *
@@ -187,7 +173,7 @@ export async function nativeCuda(work, toolkit) {
     part('binding with CUDA', 'in place');
   } else {
     const what = 'cargo build --release --features cuda';
-    const options = { code: 1, env: cudaEnvironment(work, toolkit) };
+    const options = { code: 1, env: cudaEnvironment(work.env, toolkit) };
     await step(work, 'binding with CUDA', what, process.execPath, napiArgs(work, dist, 'cuda'), options);
     made.write([join(dist, binary())]);
   }
@@ -202,7 +188,7 @@ export async function nativeCuda(work, toolkit) {
  */
 export async function lintCuda(work, toolkit) {
   const args = [...(await cargoForCuda(work, 'clippy')), '--all-targets', '--', '-D', 'warnings'];
-  const options = { code: 1, env: cudaEnvironment(work, toolkit) };
+  const options = { code: 1, env: cudaEnvironment(work.env, toolkit) };
   await step(work, 'lint with CUDA', 'cargo clippy --features cuda', 'cargo', args, options);
 }
 
@@ -214,7 +200,7 @@ export async function lintCuda(work, toolkit) {
  */
 export async function testCuda(work, toolkit) {
   const args = [...(await cargoForCuda(work, 'test')), '--test', 'trampolines', '--test', 'cuda_backend'];
-  const options = { code: 1, env: cudaEnvironment(work, toolkit) };
+  const options = { code: 1, env: cudaEnvironment(work.env, toolkit) };
   const output = await step(work, 'tests with CUDA', 'cargo test --features cuda', 'cargo', args, options);
   process.stdout.write(output);
 }
@@ -226,7 +212,7 @@ export async function testCuda(work, toolkit) {
  * @param {string} toolkit the folder that holds `bin/nvcc`
  */
 export async function kernelResources(work, toolkit) {
-  const options = { code: 1, env: cudaEnvironment(work, toolkit) };
+  const options = { code: 1, env: cudaEnvironment(work.env, toolkit) };
   const script = [join(work.root, 'scripts/kernel-resources.mjs')];
   process.stdout.write(await step(work, 'kernels', 'ptxas -v', process.execPath, script, options));
 }

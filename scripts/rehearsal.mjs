@@ -11,7 +11,8 @@ import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 import { fakeBinary } from '../__test__/support/fake-binary.mjs';
 import { run } from '../src/setup/run.mjs';
-import { binaryName, targets } from './targets.mjs';
+import { cudaVersion } from './cuda/toolkit.mjs';
+import { binaryName, targetNamed, targets } from './targets.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
@@ -76,19 +77,33 @@ async function copyClone(clone) {
 /** Programs that note what they are asked and do the least that the next step needs. */
 function standIns(bin, said) {
   mkdirSync(bin);
-  const built = join(root, 'dist/native', `candlewick.${here}.node`);
-  const rust = targets.find(({ triple }) => triple === here)?.rust;
+  const target = targetNamed(here);
+  // The binary of this checkout has no CUDA inside.
+  const built = join(bin, 'built.node');
+  writeFileSync(built, fakeBinary(target));
   const noted = `printf '%s\\n' "$(basename "$0") $*" >> '${said}'\n`;
   const programs = {
     rustup: '',
-    python3: '',
+    // What pip is asked for is a compiler for CUDA, or ends up on PATH, where its stand-ins are.
+    python3: `while [ $# -gt 1 ]; do
+  if [ "$1" = --target ]; then
+    mkdir -p "$2/nvidia/cu13/bin"
+    printf '#!/bin/sh\\necho release ${cudaVersion}\\n' > "$2/nvidia/cu13/bin/nvcc"
+    chmod +x "$2/nvidia/cu13/bin/nvcc"
+  fi
+  shift
+done\n`,
     docker: '',
     hadolint: '',
     sudo: '',
     'apt-get': '',
     gh: '',
     'qemu-x86_64': '',
-    'cargo-zigbuild': `mkdir -p target/${rust}/release && cp '${built}' target/${rust}/release/libcandlewick_node.so\n`,
+    'cargo-zigbuild': `case "$*" in
+  *'--features cuda'*) ;;
+  *) echo 'without CUDA' >&2; exit 1 ;;
+esac
+mkdir -p target/${target.rust}/release && cp '${built}' target/${target.rust}/release/libcandlewick_node.so\n`,
     npm: `case "$1" in
   start) echo '2.0000 bits per byte (unigram 3.1000, gzip -9 2.5)' ;;
   test) echo '1 passed, 0 failed' ;;
@@ -100,7 +115,12 @@ esac\n`,
     writeFileSync(join(bin, name), `#!/bin/sh\n${noted}${body}`);
     chmodSync(join(bin, name), 0o755);
   }
-  return { PATH: `${bin}${delimiter}${process.env.PATH}`, CARGO_TARGET_DIR: '', npm_execpath: '' };
+  return {
+    PATH: `${bin}${delimiter}${process.env.PATH}`,
+    CARGO_TARGET_DIR: '',
+    CUDA_HOME: '',
+    npm_execpath: '',
+  };
 }
 
 /** The npm that belongs to this Node. */

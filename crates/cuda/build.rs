@@ -22,7 +22,9 @@ fn main() {
     println!("cargo:rerun-if-changed=kernels");
     println!("cargo:rerun-if-env-changed=NVCC");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo says where output goes"));
-    empty_libraries(&out.join("empty"));
+    let libraries = out.join("libraries");
+    empty_libraries(&libraries);
+    kernels_of_candle(&libraries);
     trampolines(&out);
     kernels(&out);
 }
@@ -30,12 +32,21 @@ fn main() {
 /// Libraries of the right names with nothing inside: the linker finds them, needs nothing of them, and leaves them out.
 fn empty_libraries(folder: &Path) {
     fs::create_dir_all(folder).expect("the build's folder can be written");
-    let compiler = env::var("CC").unwrap_or_else(|_| "cc".into());
+    let target = env::var("TARGET").expect("cargo names the target").replace('-', "_");
+    let named = [format!("CC_{target}"), "CC".into()];
+    let compiler = named.iter().find_map(|name| env::var(name).ok()).unwrap_or_else(|| "cc".into());
     for name in LINKED {
         let file = folder.join(format!("lib{name}.so"));
         run(Command::new(&compiler).args(["-shared", "-nostdlib", "-x", "c", "/dev/null", "-o"]).arg(file));
     }
     println!("cargo:rustc-link-search=native={}", folder.display());
+}
+
+/// candle-kernels builds `libmoe.a` and asks for `moe` without saying that it is static. rustc then wants a shared library,
+/// and zig, unlike other linkers, takes no other: it gets one, a text that names the archive, which it looks for in the
+/// folders that candle-kernels named.
+fn kernels_of_candle(folder: &Path) {
+    fs::write(folder.join("libmoe.so"), "INPUT(libmoe.a)\n").expect("the build's folder can be written");
 }
 
 /// Writes a trampoline for each line of `symbols.txt`, and the table of names.

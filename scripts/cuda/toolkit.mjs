@@ -45,6 +45,26 @@ export async function cudaToolkit(work, python) {
   return fetched;
 }
 
+/**
+ * The variables that candle's build for CUDA reads, and ours.
+ *
+ * @param {NodeJS.ProcessEnv} env
+ * @param {string} toolkit the folder that holds `bin/nvcc`
+ */
+export function cudaEnvironment(env, toolkit) {
+  return {
+    ...env,
+    CUDA_HOME: toolkit,
+    NVCC: join(toolkit, 'bin/nvcc'),
+    PATH: `${join(toolkit, 'bin')}:${env.PATH ?? ''}`,
+    // The lowest that there are kernels for; candle's are compiled for it alone, and by the driver for others.
+    CUDA_COMPUTE_CAP: '80',
+    CUDARC_CUDA_VERSION: '13000',
+    // Each takes up to a gigabyte.
+    CUDAFORGE_THREADS: env.CUDAFORGE_THREADS ?? '2',
+  };
+}
+
 async function versionOf(home, { env, signal }) {
   const result = await run(join(home, 'bin/nvcc'), ['--version'], { env, signal });
   return result.code === 0 ? (/release (\d+\.\d+)/.exec(result.stdout)?.[1] ?? null) : null;

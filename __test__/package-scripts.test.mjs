@@ -81,8 +81,9 @@ it('a test file that cannot be loaded counts as a failure', () => {
 });
 
 describe('.ci/run', () => {
-  const learnt =
-    'echo "evaluation at step 500: loss 3.1, 2.2000 bits per byte (unigram 3.1000, gzip -9 2.5)"';
+  const evaluation = (bits, alone) =>
+    `echo "evaluation at step 500: loss 3.1, ${bits} bits per byte (unigram 3.1000, gzip -9 2.5)${alone}"`;
+  const learnt = evaluation(2.2, '; loss 4.1 with one token of context');
 
   /** Runs it beside a stand-in for npm. */
   function ci(start, test) {
@@ -112,9 +113,16 @@ describe('.ci/run', () => {
   });
 
   it('fails when the model learns no more than how often tokens occur, or nothing says what it learnt', () => {
-    const poor = 'echo "2.8000 bits per byte (unigram 3.1000, gzip -9 2.5)"';
+    const poor = evaluation(2.6, '; loss 4.1 with one token of context');
     expect(ci(poor, 'echo 40 passed, 0 failed')).toEqual({ status: 1, last: '41 passed, 1 failed' });
+    const early = evaluation(2.2, '');
+    expect(ci(early, 'echo 40 passed, 0 failed')).toEqual({ status: 1, last: '41 passed, 1 failed' });
     expect(ci('true', 'echo 40 passed, 0 failed')).toEqual({ status: 1, last: '41 passed, 1 failed' });
+  });
+
+  it('fails when the model learns little from what comes before the last token', () => {
+    const short = evaluation(2.2, '; loss 3.2 with one token of context');
+    expect(ci(short, 'echo 40 passed, 0 failed')).toEqual({ status: 1, last: '41 passed, 1 failed' });
   });
 
   it('fails when a test fails', () => {

@@ -75,6 +75,18 @@ describe('a run', () => {
     expect(evaluation?.type === 'eval' ? evaluation.bits_per_byte : 0).toBeCloseTo(100 / bytes, 10);
   });
 
+  it('evaluates with one token of context as well, in the end only', async () => {
+    const native = new FakeNative();
+    native.natsAt = (_step, context) => (context === 1 ? 90 : 70);
+    const evaluations = (await at.run({ native })).filter((event) => event.type === 'eval');
+    expect(evaluations.map(({ eval_loss, one_token_loss }) => [eval_loss, one_token_loss])).toEqual([
+      [7, undefined],
+      [7, undefined],
+      [7, 9],
+    ]);
+    expect((await at.rows()).at(-1)).toMatchObject({ step: 10, eval_loss: 7, one_token_loss: 9 });
+  });
+
   it('reports speed and waiting since the row before', async () => {
     const step = (await at.run()).find((event) => event.type === 'step' && event.step === 5);
     expect(step).toMatchObject({ tokens_per_second: 128, samples_per_second: 4, data_wait: 0.1 });

@@ -146,6 +146,23 @@ export function longChecks(root, env) {
       count: countCargo,
     },
     {
+      name: 'losses: beside PyTorch',
+      command: 'cargo',
+      args: [
+        'test',
+        '--locked',
+        '--release',
+        '-p',
+        'candlewick-train',
+        '--test',
+        'recipe',
+        '--',
+        '--nocapture',
+      ],
+      env: { CANDLEWICK_LONG: '1' },
+      count: countCargo,
+    },
+    {
       name: 'memory: encoding',
       command: process.execPath,
       args: [join(root, 'bench/tokenizer/memory.mjs')],

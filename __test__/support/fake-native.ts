@@ -40,7 +40,7 @@ export class FakeNative {
   failMessage = 'injected';
   /** Called before each step completes. */
   beforeStep: (step: number) => void | Promise<void> = () => undefined;
-  /** Called when an evaluation begins. */
+  /** Called when an evaluation begins, but not for that with one token of context. */
   onEvaluate: () => void | Promise<void> = () => undefined;
   /** Called when the native side has taken the state and writes it. */
   onSave: (directory: string) => void | Promise<void> = () => undefined;
@@ -49,7 +49,7 @@ export class FakeNative {
   /** Called when a trainer is told to stop. */
   onStop: () => void = () => undefined;
   /** What an evaluation after this step finds, summed over its 10 targets. */
-  natsAt: (step: number) => number = () => 100 * Math.LN2;
+  natsAt: (step: number, context?: number) => number = () => 100 * Math.LN2;
   /** Parameters of every model. */
   parameters = 3;
   /** What was opened, in order. */
@@ -214,12 +214,18 @@ class FakeTrainer implements NativeTrainer {
     void this.#run(step);
   }
 
-  evaluate(): void {
+  evaluate(_heldOut: NativeHeldOut, context?: number): void {
     this.#stopped = false;
     void (async () => {
-      await this.#native.onEvaluate();
+      if (context === undefined) await this.#native.onEvaluate();
       if (this.#stopped) this.#send({ type: 'paused', step: this.#step, reason: 'stopped' });
-      else this.#send({ type: 'eval', step: this.#step, nats: this.#native.natsAt(this.#step), targets: 10 });
+      else
+        this.#send({
+          type: 'eval',
+          step: this.#step,
+          nats: this.#native.natsAt(this.#step, context),
+          targets: 10,
+        });
     })();
   }
 

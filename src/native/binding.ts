@@ -233,8 +233,8 @@ export interface NativeTokenizerTrainer {
 export interface NativeTrainer {
   /** Trains until `step` updates are completed, a limit is reached or the stream ends; then a `paused` event follows. */
   runUntil(step: number): void;
-  /** Followed by an `eval` event. */
-  evaluate(heldOut: NativeHeldOut): void;
+  /** Followed by an `eval` event. With `context`, which divides the sequence length, sequences are of so many tokens. */
+  evaluate(heldOut: NativeHeldOut, context?: number): void;
   /** Continues a text; followed by a `sample` event. `options`: max_tokens, temperature, seed, vocabulary. */
   sample(prompt: number[], options: string): void;
   /**

@@ -299,21 +299,24 @@ export class TrainingLoop {
     const { step } = this.#at;
     if (step === 0 || !this.#owesEvaluation(ended)) return;
     const { heldOut } = this.#parts;
-    if (heldOut !== null && step !== this.#evaluatedStep) yield* this.#evaluateHeldOut(heldOut);
+    if (heldOut !== null && step !== this.#evaluatedStep) yield* this.#evaluateHeldOut(heldOut, ended);
     const prompts = this.#prompts(ended);
     if (prompts.length > 0 && step !== this.#sampledStep && !this.#stopping) yield* this.#sample(prompts);
     this.#hasEvaluated = true;
   }
 
-  async *#evaluateHeldOut(heldOut: HeldOut): AsyncGenerator<TrainerEvent, void, undefined> {
+  async *#evaluateHeldOut(heldOut: HeldOut, ended: boolean): AsyncGenerator<TrainerEvent, void, undefined> {
     const { native, metrics } = this.#parts;
     const event = yield* this.#ask('eval', () => native.evaluate(heldOut.native));
     if (event === null) return;
+    const alone = ended ? yield* this.#ask('eval', () => native.evaluate(heldOut.native, 1)) : undefined;
+    if (alone === null) return;
     const { step } = this.#at;
     const row = {
       step,
       eval_loss: event.nats / event.targets,
       bits_per_byte: event.nats / Math.LN2 / heldOut.bytes,
+      ...(alone === undefined ? {} : { one_token_loss: alone.nats / alone.targets }),
       time: Date.now() / 1000,
     };
     metrics.append(row);

@@ -53,6 +53,11 @@ export interface EvalRow {
   /** Mean nats a target of the held-out documents. */
   eval_loss: number;
   bits_per_byte: number;
+  /**
+   * `eval_loss` where each token is a sequence of its own, so that nothing before it is known; of the evaluation that
+   * ends a run, else absent.
+   */
+  one_token_loss?: number;
   time: number;
 }
 

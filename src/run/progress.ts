@@ -79,7 +79,10 @@ export class Progress {
         this.say(
           `${this.#paint('36', 'evaluation')} at step ${event.step}: loss ${event.eval_loss.toFixed(4)}, ` +
             `${event.bits_per_byte.toFixed(4)} bits per byte ` +
-            `(unigram ${event.unigram_bits_per_byte.toFixed(4)}, gzip -9 ${event.gzip_bits_per_byte.toFixed(4)})`,
+            `(unigram ${event.unigram_bits_per_byte.toFixed(4)}, gzip -9 ${event.gzip_bits_per_byte.toFixed(4)})` +
+            (event.one_token_loss === undefined
+              ? ''
+              : `; loss ${event.one_token_loss.toFixed(4)} with one token of context`),
         );
         return;
       case 'checkpoint':

@@ -135,10 +135,10 @@ impl NativeTrainer {
         self.trainer.run_until(step as u64);
     }
 
-    /// Evaluates; an `eval` event follows.
+    /// Evaluates, in sequences of `context` tokens where that is given; an `eval` event follows.
     #[napi]
-    pub fn evaluate(&self, held_out: &NativeHeldOut) {
-        self.trainer.evaluate(held_out.held_out());
+    pub fn evaluate(&self, held_out: &NativeHeldOut, context: Option<u32>) {
+        self.trainer.evaluate(held_out.held_out(), context.map(|context| context as usize));
     }
 
     /// Continues the text of `prompt`; a `sample` event follows.

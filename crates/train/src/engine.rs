@@ -209,13 +209,34 @@ impl Engine {
         batch: &Batch,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Option<f64>, TrainError> {
+        self.evaluate_in(batch, self.options.sequence_length, interrupted)
+    }
+
+    /// [`Engine::evaluate`] with every sequence cut into some of `context` tokens, which know nothing of each other.
+    ///
+    /// # Errors
+    /// As [`Engine::evaluate`]; `INTERNAL` too where `context` does not divide the sequence length.
+    pub fn evaluate_in(
+        &mut self,
+        batch: &Batch,
+        context: usize,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Option<f64>, TrainError> {
         self.check(batch)?;
+        if context == 0 || !batch.sequence_length.is_multiple_of(context) {
+            return Err(TrainError::new(
+                "INTERNAL",
+                format!("sequences of {} cannot be cut into some of {context}", batch.sequence_length),
+                "this is a bug of candlewick; please report it",
+            ));
+        }
         let Self { backend, step, pool, .. } = &mut *self;
         step.begin(&mut **backend)?;
         for micro_batch in micro_batches(batch, step.plan().shape.rows) {
             if interrupted() {
                 return Ok(None);
             }
+            let micro_batch = MicroBatch { length: context, ..micro_batch };
             pool.install(|| step.evaluate(&mut **backend, micro_batch))?;
         }
         Ok(Some(backend.outcome()?.nats))

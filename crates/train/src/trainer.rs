@@ -193,7 +193,7 @@ pub struct Saved {
 
 enum Command {
     RunUntil(u64),
-    Evaluate(Arc<HeldOut>),
+    Evaluate(Arc<HeldOut>, Option<usize>),
     Sample(SampleRequest),
     Save(PathBuf, Done),
 }
@@ -292,9 +292,10 @@ impl Trainer {
         self.begin(Command::RunUntil(step));
     }
 
-    /// Evaluates; ends with [`Event::Eval`], or [`Event::Paused`] if stopped, or [`Event::Error`].
-    pub fn evaluate(&self, held_out: Arc<HeldOut>) {
-        self.begin(Command::Evaluate(held_out));
+    /// Evaluates, in sequences of `context` tokens where that is given, which has to divide the sequence length; ends with
+    /// [`Event::Eval`], or [`Event::Paused`] if stopped, or [`Event::Error`].
+    pub fn evaluate(&self, held_out: Arc<HeldOut>, context: Option<usize>) {
+        self.begin(Command::Evaluate(held_out, context));
     }
 
     /// Continues a text; ends with [`Event::Sample`], or [`Event::Paused`] if stopped, or [`Event::Error`].
@@ -438,7 +439,7 @@ impl Runner {
                 Command::RunUntil(step) => {
                     self.run_until(step).map(|reason| Event::Paused { step: self.engine.steps(), reason })
                 }
-                Command::Evaluate(held_out) => self.evaluate(&held_out),
+                Command::Evaluate(held_out, context) => self.evaluate(&held_out, context),
                 Command::Sample(request) => self.sample(request),
                 Command::Save(directory, done) => {
                     self.save(directory, done);
@@ -551,12 +552,12 @@ impl Runner {
         }
     }
 
-    fn evaluate(&mut self, held_out: &HeldOut) -> Result<Event, TrainError> {
+    fn evaluate(&mut self, held_out: &HeldOut, context: Option<usize>) -> Result<Event, TrainError> {
         let TrainOptions { micro_batch_size, sequence_length, .. } = *self.engine.options();
-        let interrupt = &self.interrupt;
+        let (interrupt, context) = (&self.interrupt, context.unwrap_or(sequence_length));
         let mut nats = 0.0;
         for batch in held_out.batches(micro_batch_size, sequence_length) {
-            match self.engine.evaluate(&batch, &|| interrupt.is_raised())? {
+            match self.engine.evaluate_in(&batch, context, &|| interrupt.is_raised())? {
                 Some(sum) => nats += sum,
                 None => return Ok(Event::Paused { step: self.engine.steps(), reason: Pause::Stopped }),
             }

@@ -93,6 +93,24 @@ fn bits(engine: &Engine) -> Vec<Vec<u32>> {
 }
 
 #[test]
+fn a_batch_cut_to_a_context_has_the_loss_of_shorter_sequences() {
+    let whole = TrainOptions { sequence_length: 12, ..qwen3() };
+    let batch = batch(&whole, 3);
+    let mut engine = Engine::new(&whole).unwrap();
+    let all = engine.evaluate(&batch, &|| false).unwrap().unwrap();
+    for context in [1, 4] {
+        let short = TrainOptions { sequence_length: context, ..whole.clone() };
+        let rows = batch.rows * batch.sequence_length / context;
+        let pieces = Batch { rows, sequence_length: context, ..batch.clone() };
+        let expected = Engine::new(&short).unwrap().evaluate(&pieces, &|| false).unwrap().unwrap();
+        let nats = engine.evaluate_in(&batch, context, &|| false).unwrap().unwrap();
+        assert!((nats - expected).abs() < 1e-6 * expected, "{nats} for {expected}, {context} tokens");
+        assert!((nats - all).abs() > 1e-4, "{nats} with {context} tokens as with all");
+    }
+    assert_eq!(engine.evaluate_in(&batch, 5, &|| false).unwrap_err().code, "INTERNAL");
+}
+
+#[test]
 fn the_written_out_step_has_the_loss_and_gradient_of_candles_autograd() {
     for architecture in [Architecture::Qwen3, Architecture::Llama] {
         for tied in [true, false] {

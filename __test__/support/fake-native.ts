@@ -76,6 +76,7 @@ export class FakeNative {
     hasCuda: () => false,
     cudaReport: noCuda,
     lookAtCuda: async () => noCuda(),
+    checkModelForCuda: () => undefined,
     createPipe: () => null,
     createLink: () => fakeLink,
     createLineLink: () => {

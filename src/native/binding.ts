@@ -333,7 +333,7 @@ export interface CudaReport {
   gpus: { name: string; capability: [major: number, minor: number]; total: number; free: number | null }[];
   /** CUDA's other libraries that were found. */
   libraries: { name: string; path: string }[];
-  /** The first thing that keeps this process from using GPU 0. */
+  /** The first thing that keeps this process from using the GPU that is meant. */
   trouble: { code: string; message: string; hint: string } | null;
 }
 
@@ -341,10 +341,15 @@ export interface NativeBinding {
   version(): string;
   /** Whether this binary has CUDA inside. */
   hasCuda(): boolean;
-  /** `environments`: Python environments that may hold `nvidia-*` wheels; those of the first call count. */
-  cudaReport(environments: string[]): CudaReport;
+  /**
+   * `environments`: Python environments that may hold `nvidia-*` wheels; those of the first call count. `ordinal`: the GPU
+   * that is meant.
+   */
+  cudaReport(environments: string[], ordinal: number): CudaReport;
   /** As `cudaReport`, with the GPUs' free memory, on a thread of its own. */
-  lookAtCuda(environments: string[]): Promise<CudaReport>;
+  lookAtCuda(environments: string[], ordinal: number): Promise<CudaReport>;
+  /** Throws CONFIG_INVALID, naming the key, for a model configuration (JSON) that the kernels of a GPU are not made for. */
+  checkModelForCuda(model: string): void;
   /** File descriptors of a new pipe, the caller's to close; null where a child cannot be given one by number (Windows). */
   createPipe(): { read: number; write: number } | null;
   createLink(): NativeLink;

@@ -48,15 +48,15 @@ impl std::fmt::Debug for Gpu {
     }
 }
 
-/// candle's device for GPU 0, on a stream of its own.
+/// candle's device for a GPU, on a stream of its own.
 ///
 /// # Errors
 /// What [`crate::probe`] finds wrong, and what candle says when it opens the device.
-pub fn open() -> Result<CudaDevice, Trouble> {
-    if let Some(trouble) = crate::probe(false).trouble {
+pub fn open(ordinal: usize) -> Result<CudaDevice, Trouble> {
+    if let Some(trouble) = crate::probe(ordinal, false).trouble {
         return Err(trouble);
     }
-    let device = CudaDevice::new_with_stream(0).map_err(|error| Trouble {
+    let device = CudaDevice::new_with_stream(ordinal).map_err(|error| Trouble {
         code: "CUDA_UNAVAILABLE",
         message: format!("the GPU cannot be opened: {error}"),
         hint: "nvidia-smi says what else uses it; restart the driver or choose another host".into(),
@@ -66,9 +66,9 @@ pub fn open() -> Result<CudaDevice, Trouble> {
     Ok(device)
 }
 
-/// Whether candle opens GPU 0 and the driver takes every kernel.
-pub fn try_kernels() -> Result<(), Trouble> {
-    load_kernels(open()?.cuda_stream().context()).map(drop)
+/// Whether candle opens a GPU and the driver takes every kernel.
+pub fn try_kernels(ordinal: usize) -> Result<(), Trouble> {
+    load_kernels(open(ordinal)?.cuda_stream().context()).map(drop)
 }
 
 /// Every kernel by its name, from the image that fits the GPU.

@@ -61,7 +61,7 @@ pub struct Report {
     pub gpus: Vec<GpuFound>,
     /// Libraries of CUDA beside the driver's.
     pub libraries: Vec<Found>,
-    /// The first thing that keeps this process from using GPU 0.
+    /// The first thing that keeps this process from using the GPU that was asked for.
     pub trouble: Option<Trouble>,
 }
 
@@ -75,13 +75,13 @@ fn unavailable(message: impl Into<String>, hint: impl Into<String>) -> Trouble {
     Trouble { code: "CUDA_UNAVAILABLE", message: message.into(), hint: hint.into() }
 }
 
-/// Looks at the machine. `free` asks each GPU for its free memory, which makes a context on it: up to a second a GPU.
+/// Looks at the machine, for a GPU by its number in the driver's order. `free` asks each GPU for its free memory, which makes a context on it: up to a second a GPU.
 /// What a library does wrong comes out as [`Report::trouble`], never as a panic.
-pub fn probe(free: bool) -> Report {
+pub fn probe(ordinal: usize, free: bool) -> Report {
     let mut report = Report::default();
     match library(Library::Driver) {
         Ok(open) => match Calls::of(|name| open.symbol(name)) {
-            Ok(calls) => look_at_driver(&mut report, &calls, open.path.clone(), free),
+            Ok(calls) => look_at_driver(&mut report, &calls, open.path.clone(), (ordinal, free)),
             Err(missing) => report.blame(missing_symbols(Library::Driver, &open.path, &missing)),
         },
         Err(failed) => report.blame(no_driver(failed)),
@@ -107,7 +107,7 @@ pub fn probe(free: bool) -> Report {
     report
 }
 
-fn look_at_driver(report: &mut Report, calls: &Calls, path: PathBuf, free: bool) {
+fn look_at_driver(report: &mut Report, calls: &Calls, path: PathBuf, (wanted, free): (usize, bool)) {
     let mut version = 0;
     // SAFETY: the function writes an int.
     let code = unsafe { (calls.driver_get_version)(&mut version) };
@@ -145,8 +145,17 @@ fn look_at_driver(report: &mut Report, calls: &Calls, path: PathBuf, free: bool)
             Err(trouble) => report.blame(trouble),
         }
     }
-    match report.gpus.first() {
-        None => report.blame(failed_call("cuDeviceGetCount", NO_DEVICE)),
+    match report.gpus.get(wanted) {
+        None if report.gpus.is_empty() => report.blame(failed_call("cuDeviceGetCount", NO_DEVICE)),
+        None => {
+            let last = report.gpus.len() - 1;
+            let message =
+                format!("there is no GPU {wanted}: the last one that this process may use is {last}");
+            report.blame(unavailable(
+                message,
+                "name a GPU that nvidia-smi lists, counted from 0, or train with --device cpu",
+            ));
+        }
         Some(GpuFound { name, capability, .. }) if *capability < LEAST_CAPABILITY => {
             let message = format!(
                 "{name} has compute capability {}.{}, and candlewick's kernels need {}.{}",

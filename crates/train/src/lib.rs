@@ -2,6 +2,7 @@
 
 pub mod backend;
 mod checkpoint;
+mod continuation;
 mod engine;
 mod error;
 mod footprint;

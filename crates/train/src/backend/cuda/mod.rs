@@ -5,7 +5,7 @@
 
 use super::{Backend, LossOptions, Outcome, State, Update, Write};
 use crate::{
-    Moments, TrainError,
+    Device, Moments, TrainError,
     plan::{Act, F32, Matrix, Needs, Plan, PlanShape, Weight},
 };
 use candlewick_cuda::{
@@ -572,20 +572,7 @@ impl<Q: Queue> Backend for Cuda<Q> {
     }
 
     fn read(&self, state: State, first: usize, into: &mut [f32]) -> Result<(), TrainError> {
-        let span = self.state(state).part(first, into.len());
-        let size = span.element.size();
-        let mut bytes = vec![0; into.len().min(CHUNK) * size];
-        for (part, values) in into.chunks_mut(CHUNK).enumerate() {
-            let bytes = &mut bytes[..values.len() * size];
-            self.queue.download(span.part(part * CHUNK, values.len()), bytes)?;
-            for (value, bytes) in values.iter_mut().zip(bytes.chunks_exact(size)) {
-                *value = match *bytes {
-                    [a, b] => f32::from_le_bytes([0, 0, a, b]),
-                    _ => float_at(bytes, 0),
-                };
-            }
-        }
-        Ok(())
+        self.copy(self.state(state).part(first, into.len()), into)
     }
 
     fn write(&mut self, state: State, first: usize, values: &[f32]) -> Result<(), TrainError> {
@@ -610,13 +597,12 @@ impl<Q: Queue> Backend for Cuda<Q> {
         Ok(())
     }
 
+    fn values(&self, act: Act, into: &mut [f32]) -> Result<(), TrainError> {
+        self.copy(self.act(act), into)
+    }
+
     fn gradient(&self, weight: Weight, into: &mut [f32]) -> Result<(), TrainError> {
-        let mut bytes = vec![0; into.len() * 4];
-        self.queue.download(self.dw(weight), &mut bytes)?;
-        for (at, value) in into.iter_mut().enumerate() {
-            *value = float_at(&bytes, at * 4);
-        }
-        Ok(())
+        self.copy(self.dw(weight), into)
     }
 }
 
@@ -625,6 +611,23 @@ fn float_at(bytes: &[u8], at: usize) -> f32 {
 }
 
 impl<Q: Queue> Cuda<Q> {
+    /// The first values of a span, some at a time.
+    fn copy(&self, span: Span, into: &mut [f32]) -> Result<(), TrainError> {
+        let size = span.element.size();
+        let mut bytes = vec![0; into.len().min(CHUNK) * size];
+        for (part, values) in into.chunks_mut(CHUNK).enumerate() {
+            let bytes = &mut bytes[..values.len() * size];
+            self.queue.download(span.part(part * CHUNK, values.len()), bytes)?;
+            for (value, bytes) in values.iter_mut().zip(bytes.chunks_exact(size)) {
+                *value = match *bytes {
+                    [a, b] => f32::from_le_bytes([0, 0, a, b]),
+                    _ => float_at(bytes, 0),
+                };
+            }
+        }
+        Ok(())
+    }
+
     fn norm(
         &mut self,
         sums: [Argument; 3],
@@ -655,23 +658,67 @@ fn sizes(shape: AttentionShape) -> [Argument; 4] {
     [int(shape.length), int(shape.heads), int(shape.key_value_heads), real(scale)]
 }
 
-/// The backend on GPU 0: opens it, takes all of its memory at once, and brings the weights there.
+/// The plan of a micro-batch on a GPU.
+///
+/// # Errors
+/// `CONFIG_INVALID` for a model that the kernels are not made for.
+pub fn plan(model: &ModelConfig, shape: PlanShape) -> Result<Plan, TrainError> {
+    check(model)?;
+    Ok(Plan::new(model, shape, needs(model, &shape)))
+}
+
+/// The backend on a GPU: opens it and takes all of its memory at once.
 ///
 /// # Errors
 /// `CUDA_UNAVAILABLE` and `CUDA_DRIVER_TOO_OLD` with what is missing, `OUT_OF_MEMORY_DEVICE` with what was wanted and what
-/// is free, `CONFIG_INVALID` for a model that the kernels are not made for.
+/// is free.
 #[cfg(all(feature = "cuda", target_os = "linux"))]
-pub fn on_gpu(
-    model: &ModelConfig,
-    plan: Plan,
-    weights: &[f32],
-) -> Result<Cuda<candlewick_cuda::Gpu>, TrainError> {
-    check(model)?;
-    let gpu = candlewick_cuda::Gpu::new(&candlewick_cuda::open()?, arena_bytes(&plan, model))?;
+pub fn on_gpu(ordinal: usize, model: &ModelConfig, plan: Plan) -> Result<Box<dyn Backend>, TrainError> {
+    let gpu = candlewick_cuda::Gpu::new(&candlewick_cuda::open(ordinal)?, arena_bytes(&plan, model))?;
     let base = gpu.base();
-    let mut cuda = Cuda::new(gpu, model, plan, base)?;
-    cuda.write(State::Weights, 0, weights)?;
-    Ok(cuda)
+    Ok(Box::new(Cuda::new(gpu, model, plan, base)?))
+}
+
+/// candle's device, for generation.
+///
+/// # Errors
+/// `CUDA_UNAVAILABLE` and `CUDA_DRIVER_TOO_OLD` with what is missing.
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+pub fn candle_device(device: Device) -> Result<candle_core::Device, TrainError> {
+    match device {
+        Device::Cpu => Ok(candle_core::Device::Cpu),
+        Device::Cuda(ordinal) => Ok(candle_core::Device::Cuda(candlewick_cuda::open(ordinal)?)),
+    }
+}
+
+/// There is no GPU for this build.
+///
+/// # Errors
+/// `CUDA_UNAVAILABLE`.
+#[cfg(not(all(feature = "cuda", target_os = "linux")))]
+pub fn on_gpu(_ordinal: usize, _model: &ModelConfig, _plan: Plan) -> Result<Box<dyn Backend>, TrainError> {
+    Err(not_built())
+}
+
+/// candle's device, for generation: this build has the CPU alone.
+///
+/// # Errors
+/// `CUDA_UNAVAILABLE` for another.
+#[cfg(not(all(feature = "cuda", target_os = "linux")))]
+pub fn candle_device(device: Device) -> Result<candle_core::Device, TrainError> {
+    match device {
+        Device::Cpu => Ok(candle_core::Device::Cpu),
+        Device::Cuda(_) => Err(not_built()),
+    }
+}
+
+#[cfg(not(all(feature = "cuda", target_os = "linux")))]
+fn not_built() -> TrainError {
+    TrainError::new(
+        "CUDA_UNAVAILABLE",
+        "this build of candlewick has no CUDA",
+        "in a checkout: npm run build:cuda; or use the device cpu",
+    )
 }
 
 #[cfg(test)]

@@ -11,5 +11,7 @@ export type { Estimate, EstimateOptions } from './estimate.js';
 export { ASSUMED_MFU, assumedGpuSpeed, devicePeaks, FLOPS_FORMULA } from './speed.js';
 export type { FlopsPerToken, Speed } from './speed.js';
 export { measureSpeed } from './measure.js';
-export { categories, editsInWords, requireMemory } from './preflight.js';
+export { editsInWords } from './edits-words.js';
+export { deviceCategories, gpuAvailable, outOfGpuMemory } from './gpu.js';
+export { categories, requireMemory } from './preflight.js';
 export { bytesInWords, flopInWords } from './units.js';

@@ -270,6 +270,7 @@ export interface EngineShape {
   threads: number;
   recompute: 'none' | 'norms_and_swiglu';
   moments: 'float32' | 'bfloat16';
+  device: string;
 }
 
 /** What a run holds besides its engine. */
@@ -315,6 +316,23 @@ export interface RunMemory {
   snapshot: number;
   /** The most at a time, the snapshot included. */
   peak: number;
+  /** What the GPU holds, where the run is on one; the categories of the engine above are then those of the host alone. */
+  device: DeviceMemory | null;
+}
+
+/** Memory of a GPU by category, in bytes. */
+export interface DeviceMemory {
+  /** The master weights in f32, and bf16. */
+  weights: number;
+  gradients: number;
+  moments: number;
+  activations: number;
+  logits: number;
+  scratch: number;
+  /** What the driver and cuBLAS keep besides: assumed. */
+  driver: number;
+  /** All of it. */
+  required: number;
 }
 
 /** An engine that trains on random tokens. */
@@ -348,6 +366,8 @@ export interface NativeBinding {
   cudaReport(environments: string[], ordinal: number): CudaReport;
   /** As `cudaReport`, with the GPUs' free memory, on a thread of its own. */
   lookAtCuda(environments: string[], ordinal: number): Promise<CudaReport>;
+  /** Bytes of a GPU's memory that nobody uses; null where that cannot be said. Takes up to a second. */
+  freeGpuMemory(ordinal: number): number | null;
   /** Throws CONFIG_INVALID, naming the key, for a model configuration (JSON) that the kernels of a GPU are not made for. */
   checkModelForCuda(model: string): void;
   /** File descriptors of a new pipe, the caller's to close; null where a child cannot be given one by number (Windows). */
@@ -376,6 +396,6 @@ export interface NativeBinding {
   parameterCount(model: string): string;
   /** Throws CONFIG_INVALID. */
   createStepTimer(engine: EngineShape): NativeStepTimer;
-  /** What a run on the CPU will hold, by category. Throws CONFIG_INVALID. */
+  /** What a run will hold, by category. Throws CONFIG_INVALID. */
   estimateMemory(engine: EngineShape, surroundings: MemorySurroundings): RunMemory;
 }

@@ -28,6 +28,7 @@ interface Compiled {
   hasCuda(): boolean;
   cudaReport(environments: string[], ordinal: number): string;
   lookAtCuda(environments: string[], ordinal: number): Promise<string>;
+  freeGpuMemory(ordinal: number): number | null;
   checkModelForCuda(model: string): void;
   createPipe(): { read: number; write: number } | null;
   NativeLink: new () => NativeLink;
@@ -122,6 +123,7 @@ function bind(compiled: Compiled): NativeBinding {
       JSON.parse(call(() => compiled.cudaReport(environments, ordinal))) as CudaReport,
     lookAtCuda: async (environments, ordinal) =>
       JSON.parse(await call(() => compiled.lookAtCuda(environments, ordinal))) as CudaReport,
+    freeGpuMemory: (ordinal) => call(() => compiled.freeGpuMemory(ordinal)) ?? null,
     checkModelForCuda: (model) => call(() => compiled.checkModelForCuda(model)),
     createPipe: () => call(() => compiled.createPipe()),
     createLink: () => call(() => new compiled.NativeLink()),

@@ -2,8 +2,9 @@ import { cp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { configFromValues, configToYaml, loadConfig, vocabSizeFor } from '../config/index.js';
 import type { LoadedConfig, Override, ResolvedConfig } from '../config/index.js';
-import { errorFor } from '../errors.js';
+import { CandlewickError, errorFor } from '../errors.js';
 import { fitToMemory, openIn } from '../estimate/fit.js';
+import { gpuAvailable, outOfGpuMemory } from '../estimate/gpu.js';
 import { requireMemory } from '../estimate/preflight.js';
 import type { NativeBinding, NativeTokenizer, NativeTrainer } from '../native/binding.js';
 import { CheckpointStore, runOf } from './checkpoint.js';
@@ -377,7 +378,7 @@ export class Builder {
     this.#opened.add(() => feed.close());
     // There is one optimizer, so that its name says nothing there.
     const { name: _, ...optimizer } = config.optimizer;
-    const native = await this.#binding.createTrainer(
+    const build = this.#binding.createTrainer(
       JSON.stringify({
         model: config.model,
         sequence_length: data.sequence_length,
@@ -402,6 +403,12 @@ export class Builder {
       feed,
       tokenizer,
     );
+    const native = await build.catch((cause: unknown) => {
+      if (!(cause instanceof CandlewickError) || cause.code !== 'OUT_OF_MEMORY_DEVICE') throw cause;
+      // The driver knows what it was asked for; what that is for, and what to change, is known here.
+      const free = gpuAvailable(this.#binding, config);
+      throw outOfGpuMemory(this.#binding, config, free, { tokenizerSize: tokenizer.vocabSize() }, cause);
+    });
     this.#opened.add(() => native.close());
     return native;
   }

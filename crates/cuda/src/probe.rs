@@ -107,6 +107,17 @@ pub fn probe(ordinal: usize, free: bool) -> Report {
     report
 }
 
+/// Bytes of a GPU's memory that nobody uses; `None` where that cannot be said. It makes a context on the GPU, which takes up
+/// to a second.
+pub fn free_memory(ordinal: usize) -> Option<u64> {
+    let open = library(Library::Driver).ok()?;
+    let calls = Calls::of(|name| open.symbol(name)).ok()?;
+    // SAFETY: flags must be 0.
+    let begun = unsafe { (calls.init)(0) } == 0;
+    let ordinal = c_int::try_from(ordinal).ok().filter(|_| begun)?;
+    look_at_gpu(&calls, ordinal, true).ok()?.free
+}
+
 fn look_at_driver(report: &mut Report, calls: &Calls, path: PathBuf, (wanted, free): (usize, bool)) {
     let mut version = 0;
     // SAFETY: the function writes an int.
@@ -182,12 +193,12 @@ fn look_at_gpu(calls: &Calls, ordinal: c_int, free: bool) -> Result<GpuFound, Tr
     }
     // SAFETY: 255 bytes at most were written over zeros: a C string.
     let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
-    let free = if free { free_memory(calls, device)? } else { None };
+    let free = if free { free_in_context(calls, device)? } else { None };
     Ok(GpuFound { name, capability: (major, minor), total: total as u64, free })
 }
 
 /// Asks in the device's primary context, which is retained for as long as that takes.
-fn free_memory(calls: &Calls, device: c_int) -> Result<Option<u64>, Trouble> {
+fn free_in_context(calls: &Calls, device: c_int) -> Result<Option<u64>, Trouble> {
     let (mut context, mut free, mut total) = (std::ptr::null_mut(), 0usize, 0usize);
     // SAFETY: each function writes what its pointer is to; what is pushed is popped, what is retained is released.
     unsafe {

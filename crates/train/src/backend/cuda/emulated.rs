@@ -18,8 +18,7 @@ use candlewick_model::{Architecture, Decoder, FlatLayout, Random, SamplerOptions
 
 use super::*;
 use crate::{
-    DEFAULT_MAX_SKIPPED_STEPS, Engine, OptimizerOptions, Schedule, ScheduleKind, StepOutcome,
-    TrainOptions,
+    DEFAULT_MAX_SKIPPED_STEPS, Engine, OptimizerOptions, Schedule, ScheduleKind, StepOutcome, TrainOptions,
     backend::{Cpu, cpu_plan},
     plan::Recompute,
     step::{MicroBatch, Step},

@@ -9,7 +9,7 @@ use crate::{
     plan::{Act, F32, Matrix, Needs, Plan, PlanShape, Weight},
 };
 use candlewick_cuda::{
-    Address, Argument, Element, Form, Launch, Product, ProductShape, Queue, Span, Trouble,
+    Address, Argument, Element, Form, Launch, Product, ProductShape, Queue, STAGES, Span, Trouble,
     kernels::{self, Geometry},
 };
 use candlewick_model::{
@@ -132,6 +132,38 @@ impl Places {
 /// Bytes of the GPU's memory that a run takes at once, beside the products' workspace.
 pub fn arena_bytes(plan: &Plan, model: &ModelConfig) -> usize {
     Places::new(plan, model, Address(0)).bytes
+}
+
+/// What a run takes of a GPU's memory, in bytes; together [`arena_bytes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CudaBytes {
+    /// The master weights, and what products read.
+    pub weights: u64,
+    /// Gradients of all parameters.
+    pub gradients: u64,
+    /// Both moments.
+    pub moments: u64,
+    /// What a micro-batch leaves, the gradients on the way, logits, ids.
+    pub activations: u64,
+    /// What kernels use while they run.
+    pub scratch: u64,
+}
+
+/// The parts of [`arena_bytes`].
+pub fn bytes(plan: &Plan, model: &ModelConfig) -> CudaBytes {
+    let places = Places::new(plan, model, Address(0));
+    let sum = |spans: &[Span]| spans.iter().map(|span| span.bytes() as u64).sum::<u64>();
+    let weights = sum(&[places.weights, places.master]);
+    let gradients = 4 * plan.gradients.len as u64;
+    let moments = sum(&places.moments);
+    let scratch = 4 * plan.scratch.len as u64;
+    let activations = places.bytes as u64 - weights - gradients - moments - scratch;
+    CudaBytes { weights, gradients, moments, activations, scratch }
+}
+
+/// Bytes of page-locked memory of the host that copies to the GPU go through.
+pub fn staging_bytes(plan: &Plan) -> u64 {
+    (STAGES * 4 * CHUNK.min(plan.parameters)) as u64
 }
 
 /// A GPU, or what stands for one, as the backend of a step.

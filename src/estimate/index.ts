@@ -8,7 +8,7 @@ export { ASSUMED_DOCUMENT_BYTES, memoryOf } from './memory.js';
 export type { Known } from './memory.js';
 export { estimate } from './estimate.js';
 export type { Estimate, EstimateOptions } from './estimate.js';
-export { ASSUMED_MFU, assumedGpuSpeed, devicePeaks, FLOPS_FORMULA } from './speed.js';
+export { ASSUMED_MFU, assumedGpuSpeed, devicePeaks, FLOPS_FORMULA, gpuPeak, mfuOf } from './speed.js';
 export type { FlopsPerToken, Speed } from './speed.js';
 export { measureSpeed } from './measure.js';
 export { editsInWords } from './edits-words.js';

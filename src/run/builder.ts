@@ -2,10 +2,12 @@ import { cp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { configFromValues, configToYaml, loadConfig, vocabSizeFor } from '../config/index.js';
 import type { LoadedConfig, Override, ResolvedConfig } from '../config/index.js';
+import { ordinalOf, pythonEnvironments } from '../cuda/index.js';
 import { CandlewickError, errorFor } from '../errors.js';
 import { fitToMemory, openIn } from '../estimate/fit.js';
 import { gpuAvailable, outOfGpuMemory } from '../estimate/gpu.js';
 import { requireMemory } from '../estimate/preflight.js';
+import { mfuOf } from '../estimate/speed.js';
 import type { NativeBinding, NativeTokenizer, NativeTrainer } from '../native/binding.js';
 import { CheckpointStore, runOf } from './checkpoint.js';
 import { RunDirectory, readRunConfig } from './directory.js';
@@ -160,6 +162,7 @@ export class Builder {
       metrics,
       samples,
       heldOut: apart ?? heldOut,
+      mfu: mfuOf(config, this.#gpuName(config)),
       start,
     });
     this.#opened.add(() => loop.settle());
@@ -421,6 +424,13 @@ export class Builder {
     if (samePlace(run, directory.path) || !(await exists(from)) || (await readRunConfig(run)) === null)
       return;
     await onDisk(directory.metrics, () => cp(from, directory.metrics));
+  }
+
+  /** As the driver has it; null on the CPU. */
+  #gpuName({ training: { device } }: ResolvedConfig): string | null {
+    if (device === 'cpu') return null;
+    const ordinal = ordinalOf(device);
+    return this.#binding.cudaReport(pythonEnvironments(), ordinal).gpus[ordinal]?.name ?? null;
   }
 
   #phase(phase: (SetupEvent & { type: 'phase' })['phase'], message: string): void {

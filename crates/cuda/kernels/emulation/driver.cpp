@@ -1,6 +1,7 @@
 // CUDA's driver on the host, for tests of whole programs: one GPU whose memory is the host's and whose kernels are those
 // of this folder, compiled with it. A stream does what it is given at once. CANDLEWICK_EMULATED_BYTES is the GPU's memory,
-// CANDLEWICK_EMULATED_TAKEN what others have of it. What a test's program calls beyond this gives an error.
+// CANDLEWICK_EMULATED_TAKEN what others have of it, CANDLEWICK_EMULATED_LARGEST the most that it gives at once. What a test's
+// program calls beyond this gives an error.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -51,6 +52,7 @@ std::size_t free_bytes() {
 int allocate(std::uint64_t* address, std::size_t bytes) {
   const std::lock_guard<std::mutex> lock(mutex());
   void* memory = nullptr;
+  if (bytes > bytes_of("CANDLEWICK_EMULATED_LARGEST", SIZE_MAX)) return kOutOfMemory;
   if (bytes > free_bytes() || posix_memalign(&memory, 256, bytes == 0 ? 256 : bytes) != 0) return kOutOfMemory;
   // What nobody wrote is not a number.
   std::memset(memory, 0xFF, bytes);

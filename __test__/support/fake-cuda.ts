@@ -141,12 +141,11 @@ function compileCpp(file: string, library: 'driver' | 'cublasLt', main: string, 
   const missing = functionsOf(library).filter((name) => !new RegExp(`\\b${name}\\(`).test(text));
   const rest = `${file}.rest.cpp`;
   writeFileSync(rest, missing.map((name) => `extern "C" int ${name}() { return 801; }\n`).join(''));
+  const flags = ['-std=c++17', '-O2', '-w', '-shared', '-fPIC', '-fno-strict-aliasing', '-ffp-contract=off'];
+  const headers = ['-I', join(repository, 'crates/cuda/kernels/emulation')];
   const { status, stderr } = spawnSync(
     process.env['CXX'] ?? 'c++',
-    [
-      ...['-std=c++17', '-O2', '-w', '-shared', '-fPIC', '-fno-strict-aliasing', '-ffp-contract=off'],
-      ...['-I', join(repository, 'crates/cuda/kernels/emulation'), '-x', 'c++', ...sources, rest, '-o', file],
-    ],
+    [...flags, ...headers, '-x', 'c++', ...sources, rest, '-o', file],
     { encoding: 'utf8' },
   );
   if (status !== 0) throw new Error(`${file}: ${stderr}`);

@@ -284,7 +284,7 @@ const cases: Partial<Record<ErrorCode, Case>> = {
 /** Codes that nobody can meet yet. */
 const unreachable: Partial<Record<ErrorCode, string>> = {
   CUDA_DRIVER_TOO_OLD: 'this build has no CUDA, and asks no driver',
-  OUT_OF_MEMORY_DEVICE: 'there is no device but the CPU',
+  OUT_OF_MEMORY_DEVICE: 'only a GPU has that: cuda/emulated-gpu.test.ts',
 };
 
 const needsHub = new Set<ErrorCode>(['DATASET_NOT_FOUND', 'AUTH_REQUIRED', 'SOURCE_UNAVAILABLE']);

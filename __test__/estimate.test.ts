@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { configFromValues } from '../src/config/index.js';
+import { configFromValues, parseConfig } from '../src/config/index.js';
 import type { ResolvedConfig } from '../src/config/index.js';
 import {
   assumedGpuSpeed,
@@ -11,6 +11,8 @@ import {
   editsThatFit,
   estimate,
   fitToMemory,
+  gpuPeak,
+  mfuOf,
   openIn,
   requireMemory,
 } from '../src/estimate/index.js';
@@ -293,5 +295,37 @@ describe.skipIf(!isBuilt)('what is left to the memory', () => {
     const wide = memoryOf(native(), loaded().config);
     const narrow = memoryOf(native(), loaded({ optimizer: { moments: 'bfloat16' } }).config);
     expect(narrow.moments).toBe(wide.moments / 2);
+  });
+});
+
+describe('MFU', () => {
+  it('is the FLOPs of a token by the formula, times the speed, over the peak of the GPU by its name', () => {
+    const { config } = parseConfig(
+      `tokenizer: {path: tok}
+model: {architecture: llama, hidden_size: 256, intermediate_size: 512, num_hidden_layers: 3, num_attention_heads: 4, num_key_value_heads: 2, vocab_size: 1024}
+data: {dataset: sample, sequence_length: 128}
+training: {max_steps: 1, device: cpu}
+`,
+      'run.yaml',
+    );
+    expect(mfuOf(config, 'NVIDIA H100 80GB HBM3')).toBeNull();
+    config.training.device = 'cuda';
+    // 3 blocks of q and o, k and v, gate, up and down; the head; causal attention.
+    const products = 3 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 512) + 1024 * 256;
+    const flops = 6 * products + 6 * 3 * 128 * 256;
+    expect(mfuOf(config, 'NVIDIA H100 80GB HBM3')?.(1e6)).toBeCloseTo((flops * 1e6) / 989e12, 12);
+    expect(mfuOf(config, 'NVIDIA A100-SXM4-80GB')?.(1e6)).toBeCloseTo((flops * 1e6) / 312e12, 12);
+    expect(mfuOf(config, 'Quadro RTX 6000')?.(1e6)).toBeNull();
+  });
+
+  it.each([
+    ['NVIDIA H100 80GB HBM3', 989e12],
+    ['NVIDIA H100 PCIe', 756e12],
+    ['NVIDIA H200', 989e12],
+    ['NVIDIA GeForce RTX 4090', 165e12],
+    ['NVIDIA GeForce RTX 4090 D', null],
+    ['NVIDIA B200', null],
+  ])('has the peak of %s', (name, peak) => {
+    expect(gpuPeak(name)).toBe(peak);
   });
 });

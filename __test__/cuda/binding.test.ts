@@ -91,7 +91,7 @@ describe('on a machine without CUDA', () => {
     expect(await losses(root, 'with')).toEqual(expected);
   });
 
-  it.skipIf(native().cudaReport([]).driver !== null)('says what is missing, and auto trains', async () => {
+  it.skipIf(native().cudaReport([], 0).driver !== null)('says what is missing, and auto trains', async () => {
     const refused = train(withCuda, 'refused', '--device', 'cuda');
     expect(await refused.ended).toBe(3);
     expect(refused.stderr).toContain('CUDA_UNAVAILABLE');

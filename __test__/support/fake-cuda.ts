@@ -1,6 +1,6 @@
 /** Libraries of CUDA's names that the tests compile: a driver that describes GPUs, and others that only have their functions. */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { repository } from './python.js';
 
@@ -95,6 +95,58 @@ function compile(file: string, source: string) {
     process.env['CC'] ?? 'cc',
     ['-shared', '-fPIC', '-w', '-x', 'c', '-', '-o', file],
     { input: source, encoding: 'utf8' },
+  );
+  if (status !== 0) throw new Error(`${file}: ${stderr}`);
+}
+
+/**
+ * Makes a whole CUDA in a folder whose GPU is this processor: the driver runs candlewick's own kernels, compiled for the
+ * host, and cuBLASLt multiplies in loops. A program that finds it trains as on a GPU, only slower. What candle itself would
+ * launch is not there.
+ */
+export function emulatedCuda(folder: string) {
+  const kernels = join(repository, 'crates/cuda/kernels');
+  const emulation = join(kernels, 'emulation');
+  const sources = readdirSync(kernels).filter((name) => name.endsWith('.cu'));
+  const driver = join(emulation, 'driver.cpp');
+  compileCpp(join(folder, 'libcuda.so.1'), 'driver', driver, [
+    ...sources.map((name) => join(kernels, name)),
+    ...['block.cpp', 'shadow.cpp', 'mma.cpp'].map((name) => join(emulation, name)),
+    driver,
+  ]);
+  const products = join(emulation, 'cublaslt.cpp');
+  compileCpp(join(folder, 'libcublasLt.so.13'), 'cublasLt', products, [products]);
+  // candle makes a handle of each and uses neither in training.
+  for (const [file, library] of [
+    ['libcublas.so.13', 'cublas'],
+    ['libcurand.so.10', 'curand'],
+  ] as const) {
+    compile(
+      join(folder, file),
+      functionsOf(library)
+        .map((name) =>
+          /Create/.test(name)
+            ? `int ${name}(void **p) { static int one; *p = &one; return 0; }`
+            : `int ${name}(void) { return 0; }`,
+        )
+        .join('\n'),
+    );
+  }
+}
+
+/** A library from sources of the emulation; what `main` does not define of a library's functions gives an error. */
+function compileCpp(file: string, library: 'driver' | 'cublasLt', main: string, sources: string[]) {
+  mkdirSync(dirname(file), { recursive: true });
+  const text = readFileSync(main, 'utf8');
+  const missing = functionsOf(library).filter((name) => !new RegExp(`\\b${name}\\(`).test(text));
+  const rest = `${file}.rest.cpp`;
+  writeFileSync(rest, missing.map((name) => `extern "C" int ${name}() { return 801; }\n`).join(''));
+  const flags = ['-std=c++17', '-O2', '-w', '-shared', '-fPIC', '-fno-strict-aliasing', '-ffp-contract=off'];
+  const headers = ['-I', join(repository, 'crates/cuda/kernels/emulation')];
+  const { status, stderr } = spawnSync(
+    process.env['CXX'] ?? 'c++',
+    [...flags, ...headers, '-x', 'c++', ...sources, rest, '-o', file],
+    { encoding: 'utf8' },
   );
   if (status !== 0) throw new Error(`${file}: ${stderr}`);
 }

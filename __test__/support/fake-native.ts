@@ -69,6 +69,7 @@ export class FakeNative {
     required: 9,
     snapshot: 0,
     peak: 9,
+    device: null,
   };
 
   readonly binding: NativeBinding = {
@@ -76,6 +77,8 @@ export class FakeNative {
     hasCuda: () => false,
     cudaReport: noCuda,
     lookAtCuda: async () => noCuda(),
+    freeGpuMemory: () => null,
+    checkModelForCuda: () => undefined,
     createPipe: () => null,
     createLink: () => fakeLink,
     createLineLink: () => {

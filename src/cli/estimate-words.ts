@@ -1,4 +1,11 @@
-import { bytesInWords, categories, editsInWords, flopInWords, FLOPS_FORMULA } from '../estimate/index.js';
+import {
+  bytesInWords,
+  categories,
+  deviceCategories,
+  editsInWords,
+  flopInWords,
+  FLOPS_FORMULA,
+} from '../estimate/index.js';
 import type { Estimate } from '../estimate/index.js';
 import { duration, short } from '../run/index.js';
 
@@ -17,14 +24,18 @@ export function headInWords({
   speed,
   flops_per_token: flops,
 }: Estimate): string[] {
-  const { weights, gradients, moments, activations } = memory;
+  const { weights, gradients, moments, activations } = memory.device ?? memory;
+  const [required, where] =
+    memory.device === null
+      ? [memory.required, '']
+      : [memory.device.required, ` of the GPU, ${bytesInWords(memory.required)} of the machine`];
   const copy = memory.snapshot > 0 ? `, ${bytesInWords(memory.peak)} while a checkpoint is written` : '';
   const whole =
     tokens === null || seconds === null
       ? ''
       : `, ${flopInWords(tokens * flops.total)} in all; about ${duration(seconds)} at ${short(speed.tokensPerSecond)} tok/s (${speed.source})`;
   return [
-    `memory     ${bytesInWords(memory.required)}: weights, gradients and moments ${bytesInWords(weights + gradients + moments)}, ` +
+    `memory     ${bytesInWords(required)}${where}: weights, gradients and moments ${bytesInWords(weights + gradients + moments)}, ` +
       `activations ${bytesInWords(activations)}${copy}`,
     `disk       ${bytesInWords(disk.total)} at most, ${bytesInWords(disk.checkpoint)} a checkpoint`,
     `compute    ${flopInWords(flops.total)} a token${whole}`,
@@ -81,12 +92,24 @@ export function estimateInWords(found: Estimate, priced: boolean): string[] {
 }
 
 function memoryTable({ memory }: Estimate): string[] {
+  const { device } = memory;
   const row = (name: string, bytes: number) => `  ${name.padEnd(44)} ${megabytes(bytes).padStart(12)}`;
   return [
+    ...(device === null
+      ? []
+      : [
+          'memory on the GPU',
+          ...deviceCategories.map(([key, name]) => row(name, device[key])),
+          row('required', device.required),
+        ]),
     'memory on the CPU',
-    ...categories.map(([key, name]) => row(name, Number(memory[key]))),
-    row('logits of a chunk of tokens', memory.logits),
-    row('attention scores, packed matrices', memory.scratch),
+    ...categories.map(([key, name]) => row(name, memory[key])),
+    ...(device === null
+      ? [
+          row('logits of a chunk of tokens', memory.logits),
+          row('attention scores, packed matrices', memory.scratch),
+        ]
+      : [row('copies to the GPU', memory.scratch)]),
     row('required', memory.required),
     memory.snapshot > 0
       ? row('while a checkpoint is written: a copy', memory.snapshot)
@@ -99,15 +122,30 @@ function memoryTable({ memory }: Estimate): string[] {
 function verdict(found: Estimate, required: number): string[] {
   const { disk } = found;
   if (found.memory_available === null) {
-    return ['the memory above is of the CPU in f32; what CUDA will take is not known yet'];
+    return [
+      found.memory.device === null
+        ? 'the memory above is of the CPU in f32: the kernels of a GPU are not made for this model'
+        : 'the memory on the GPU is counted from the buffers of a step; no GPU has been measured yet',
+    ];
   }
+  const edits =
+    found.edits.length === 0
+      ? ['nothing in the configuration makes it fit: a machine with more memory does']
+      : editsInWords(found.edits).map((words) => `  ${words}`);
   const lines: string[] = [];
+  const device = found.memory.device;
+  if (device !== null && found.gpu_available !== null) {
+    const fits = !found.problems.includes('gpu memory');
+    lines.push(
+      `${fits ? 'fits' : 'does not fit'}: ${bytesInWords(device.required)} of the GPU's memory are needed, ` +
+        `${bytesInWords(found.gpu_available)} are free`,
+      ...(fits || found.problems.includes('memory') ? [] : edits),
+    );
+  }
   if (found.problems.includes('memory')) {
     lines.push(
       `does not fit: ${bytesInWords(required)} of memory are needed, ${bytesInWords(found.memory_available)} are free`,
-      ...(found.edits.length === 0
-        ? ['nothing in the configuration makes it fit: a machine with more memory does']
-        : editsInWords(found.edits).map((words) => `  ${words}`)),
+      ...edits,
     );
   } else
     lines.push(

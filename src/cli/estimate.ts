@@ -78,7 +78,7 @@ async function run(path: string, flags: EstimateFlags): Promise<number> {
   if (flags.measure === true) {
     // What does not fit is not tried.
     const before = await estimate(binding, loaded, options);
-    if (!before.problems.includes('memory')) {
+    if (!before.problems.some((what) => what.endsWith('memory'))) {
       fitToMemory(binding, loaded.config, openIn(loaded), options);
       using signals = new StopSignals((name) => output.people.warn(`${name}: stopping`));
       try {
@@ -110,7 +110,7 @@ async function run(path: string, flags: EstimateFlags): Promise<number> {
   const found = await estimate(binding, loaded, options);
   output.event({ type: 'estimate', ...found });
   output.result(`${estimateInWords(found, flags.pricePerHour !== undefined).join('\n')}\n`);
-  if (found.problems.includes('memory')) return DOES_NOT_FIT;
+  if (found.problems.some((what) => what.endsWith('memory'))) return DOES_NOT_FIT;
   return found.problems.includes('disk') ? DISK_DOES_NOT_FIT : 0;
 }
 

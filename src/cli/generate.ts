@@ -1,7 +1,8 @@
 import { Command } from 'commander';
 import { Model } from '../model/index.js';
+import type { LoadOptions } from '../model/index.js';
 import { findModel, StopSignals } from '../run/index.js';
-import { addOutputOptions, anyNumber, wholeNumber } from './options.js';
+import { addOutputOptions, anyNumber, deviceName, wholeNumber } from './options.js';
 import { ignoreClosedPipes, Output } from './output.js';
 import type { OutputOptions } from './output.js';
 
@@ -16,6 +17,7 @@ interface Sampling {
 
 interface GenerateFlags extends OutputOptions, Sampling {
   prompt: string;
+  device: NonNullable<LoadOptions['device']>;
 }
 
 /** `candlewick generate`. */
@@ -28,7 +30,8 @@ export function generateCommand(): Command {
     .option('--temperature <t>', '0 always takes the likeliest token', anyNumber, 0.8)
     .option('--top-k <k>', 'choose among the k likeliest tokens', wholeNumber)
     .option('--top-p <p>', 'choose among the likeliest tokens of this much probability', anyNumber)
-    .option('--seed <n>', 'seed of the choice', wholeNumber, 1);
+    .option('--seed <n>', 'seed of the choice', wholeNumber, 1)
+    .option('--device <name>', 'where to generate: cpu, cuda, auto, or cuda:N', deviceName, 'auto');
   return addOutputOptions(command)
     .addHelpText(
       'after',
@@ -66,9 +69,9 @@ async function generate(dir: string, flags: GenerateFlags): Promise<number> {
 async function* continueText(
   directory: string,
   prompt: string,
-  sampling: Sampling,
+  sampling: Sampling & Pick<GenerateFlags, 'device'>,
   signal?: AbortSignal,
 ): AsyncGenerator<string, void, undefined> {
-  await using model = await Model.load(directory);
+  await using model = await Model.load(directory, { device: sampling.device });
   yield* model.generate(prompt, { ...sampling, signal });
 }

@@ -28,6 +28,12 @@ export function anyNumber(text: string): number {
   return value;
 }
 
+/** A device by its name. */
+export function deviceName(text: string): string {
+  if (/^(cpu|auto|cuda(:\d+)?)$/.test(text)) return text;
+  throw new InvalidArgumentError('Allowed choices are cpu, cuda, auto, and cuda:N.');
+}
+
 /** An option, and the configuration's keys that it sets. */
 interface KeyedOption {
   flags: string;
@@ -37,6 +43,8 @@ interface KeyedOption {
   choices?: readonly string[];
   /** It may be given several times. */
   repeats?: boolean;
+  /** Keys that follow from it, and are decided anew unless they are set too. */
+  reopens?: readonly string[];
 }
 
 const dataset: readonly KeyedOption[] = [
@@ -142,9 +150,11 @@ export const trainOptions: readonly KeyedOption[] = [
   },
   {
     flags: '--device <name>',
-    description: 'where to train',
+    description: 'where to train: cpu, cuda, auto, or cuda:N for the GPU of that number',
     keys: ['training.device'],
-    choices: ['cpu', 'cuda', 'auto'],
+    parse: deviceName,
+    // A run's own config.yaml has that of the device that it began on.
+    reopens: ['training.precision'],
   },
   {
     flags: '--resume <how>',
@@ -183,10 +193,13 @@ export function overridesOf(
   sets: readonly string[] = [],
 ): Override[] {
   const overrides = sets.map(parseSet);
-  for (const { flags, keys } of options) {
+  for (const { flags, keys, reopens = [] } of options) {
     const flag = flags.split(' ')[0] ?? flags;
     const value = values[new Option(flags).attributeName()];
-    if (value !== undefined) overrides.push(...keys.map((key) => ({ key, value, flag })));
+    if (value === undefined) continue;
+    const open = reopens.filter((key) => overrides.every((set) => set.key !== key));
+    overrides.push(...keys.map((key) => ({ key, value, flag })));
+    overrides.push(...open.map((key) => ({ key, value: 'auto', flag })));
   }
   return overrides;
 }

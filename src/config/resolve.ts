@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
-import { cudaReport, gpusInWords, troubleWith } from '../cuda/index.js';
+import { chooseDevice } from './device.js';
+import type { Device } from './device.js';
 import { errorFor } from '../errors.js';
 import type { RunConfig } from './schema.js';
 
@@ -15,7 +16,7 @@ export interface ResolvedConfig extends RunConfig {
     micro_batch_size: number;
     recompute: 'none' | 'norms_and_swiglu';
     precision: 'f32' | 'bf16';
-    device: 'cpu' | 'cuda';
+    device: Device;
     threads: number;
   };
 }
@@ -27,7 +28,7 @@ export interface Decision {
   reason: string;
 }
 
-/** Decides everything that is `auto` or follows from another key. Throws CUDA_UNAVAILABLE, CONFIG_INVALID. */
+/** Decides everything that is `auto` or follows from another key. Throws CUDA_UNAVAILABLE, CUDA_DRIVER_TOO_OLD, CONFIG_INVALID. */
 export function resolve(config: RunConfig): {
   config: ResolvedConfig;
   decisions: Decision[];
@@ -40,32 +41,27 @@ export function resolve(config: RunConfig): {
   };
   const { model, data, training, schedule } = config;
 
-  if (training.device !== 'cpu') {
-    const report = cudaReport();
-    const trouble = troubleWith(report) ?? {
-      code: 'CUDA_UNAVAILABLE',
-      message: "this release's engine trains on the CPU alone",
-      hint: 'train with --device cpu',
-    };
-    if (training.device === 'cuda') {
-      throw errorFor(trouble.code, `training.device is cuda: ${trouble.message}`, trouble.hint);
-    }
-    decide('training.device', 'cpu', trouble.message);
-    // Days on the wrong device cost more than a line.
-    if (report.gpus.length > 0) {
-      warnings.push(
-        `training on the CPU although there is a GPU (${gpusInWords(report)}): ${trouble.message}; ${trouble.hint}`,
-      );
-    }
-  }
-  if (training.precision === 'bf16') {
+  const shape = {
+    ...model,
+    num_key_value_heads: model.num_key_value_heads ?? model.num_attention_heads,
+    head_dim: model.head_dim ?? model.hidden_size / model.num_attention_heads,
+    max_position_embeddings: model.max_position_embeddings ?? data.sequence_length,
+  };
+  const { device, reason, warning } = chooseDevice(training, shape);
+  if (reason !== null) decide('training.device', device, reason);
+  if (warning !== null) warnings.push(warning);
+  const [precision, on] =
+    device === 'cpu'
+      ? (['f32', 'the CPU trains in f32'] as const)
+      : (['bf16', 'a GPU trains in bf16'] as const);
+  if (training.precision === 'auto') decide('training.precision', precision, on);
+  else if (training.precision !== precision) {
     throw errorFor(
       'CONFIG_INVALID',
-      'training.precision is bf16, and the CPU trains in f32',
-      'set training.precision to auto or f32',
+      `training.precision is ${training.precision}, and ${on}`,
+      `set training.precision to auto or ${precision}`,
     );
   }
-  if (training.precision === 'auto') decide('training.precision', 'f32', 'the CPU trains in f32');
   if (config.init_from !== null && config.tokenizer.path === null) {
     decide('tokenizer', `that of ${config.init_from}`, 'its weights were trained with it');
   }
@@ -83,12 +79,7 @@ export function resolve(config: RunConfig): {
   return {
     config: {
       ...config,
-      model: {
-        ...model,
-        num_key_value_heads: model.num_key_value_heads ?? model.num_attention_heads,
-        head_dim: model.head_dim ?? model.hidden_size / model.num_attention_heads,
-        max_position_embeddings: model.max_position_embeddings ?? data.sequence_length,
-      },
+      model: shape,
       data: { ...data, threads: threads('data.threads', data.threads) },
       training: {
         ...training,
@@ -98,8 +89,8 @@ export function resolve(config: RunConfig): {
             ? training.global_batch_size
             : training.micro_batch_size,
         recompute: training.recompute === 'auto' ? 'none' : training.recompute,
-        precision: 'f32',
-        device: 'cpu',
+        precision,
+        device,
         threads: threads('training.threads', training.threads),
       },
     },

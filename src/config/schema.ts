@@ -157,7 +157,12 @@ const training = z.strictObject({
     .default(null)
     .describe('Minutes after which a start of the run saves and stops, to be gone on from; null: no limit.'),
   precision: z.enum(['auto', 'f32', 'bf16']).default('auto').describe('auto: bf16 on CUDA, f32 on the CPU.'),
-  device: z.enum(['auto', 'cpu', 'cuda']).default('auto').describe('Where the model trains.'),
+  device: z
+    .union([z.enum(['auto', 'cpu', 'cuda']), z.templateLiteral(['cuda:', z.string().regex(/^\d+$/)])], {
+      error: 'expected auto, cpu, cuda, or cuda:N with the number of a GPU',
+    })
+    .default('auto')
+    .describe('Where the model trains; auto: the first GPU where one can be used, else the CPU.'),
   threads: threads().default('auto').describe('Threads of the CPU device.'),
   z_loss: z
     .number()

@@ -14,17 +14,22 @@ export interface CudaTrouble {
   hint: string;
 }
 
-/** Looks once a process; the later calls give what the first one saw. */
-export function cudaReport(): CudaReport {
-  return native().cudaReport(pythonEnvironments());
+/** Looks for a GPU by its number. Libraries are looked for once a process; the later calls give what the first one saw. */
+export function cudaReport(ordinal = 0): CudaReport {
+  return native().cudaReport(pythonEnvironments(), ordinal);
 }
 
 /** As {@link cudaReport}, and asks each GPU for its free memory, which may take a second. */
-export function lookAtCuda(): Promise<CudaReport> {
-  return native().lookAtCuda(pythonEnvironments());
+export function lookAtCuda(ordinal = 0): Promise<CudaReport> {
+  return native().lookAtCuda(pythonEnvironments(), ordinal);
 }
 
-/** Null where this build trains on GPU 0 of this machine. */
+/** The number of the GPU that a device names: 0 unless it is `cuda:N`. */
+export function ordinalOf(device: string): number {
+  return Number(/^cuda:(\d+)$/.exec(device)?.[1] ?? 0);
+}
+
+/** Null where this build trains on the GPU that was looked for. */
 export function troubleWith({ built, trouble }: CudaReport): CudaTrouble | null {
   if (built) return trouble;
   return {

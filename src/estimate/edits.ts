@@ -1,5 +1,4 @@
 import type { ResolvedConfig } from '../config/index.js';
-import type { RunMemory } from '../native/binding.js';
 
 /** A change to the configuration, and what it would save. */
 export interface Edit {
@@ -10,6 +9,11 @@ export interface Edit {
   saves: number;
   /** Whether it is enough by itself; of two that are not, both are needed. */
   enough: boolean;
+}
+
+/** What of a run's memory has to fit. */
+interface Needed {
+  required: number;
 }
 
 interface Lever {
@@ -71,7 +75,7 @@ const levers: readonly Lever[] = [
 export function editsThatFit(
   config: ResolvedConfig,
   budget: number,
-  memoryOf: (config: ResolvedConfig) => RunMemory,
+  memoryOf: (config: ResolvedConfig) => Needed,
 ): Edit[] {
   const [gentle, ...drastic] = levers
     .map((lever) => least(lever, config, budget, memoryOf))
@@ -101,7 +105,7 @@ function least(
   { key, read, write, lower }: Lever,
   config: ResolvedConfig,
   budget: number,
-  memoryOf: (config: ResolvedConfig) => RunMemory,
+  memoryOf: (config: ResolvedConfig) => Needed,
 ): { edit: Edit; config: ResolvedConfig } | null {
   const from = read(config);
   const before = memoryOf(config).required;

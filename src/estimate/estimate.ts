@@ -7,6 +7,7 @@ import type { DiskUse } from './disk.js';
 import { editsThatFit } from './edits.js';
 import type { Edit } from './edits.js';
 import { fitToMemory, openIn } from './fit.js';
+import { gpuAvailable } from './gpu.js';
 import { hostMemory } from './host.js';
 import { ASSUMED_DOCUMENT_BYTES, memoryOf, tokenizerSizeOf } from './memory.js';
 import type { Known } from './memory.js';
@@ -24,6 +25,8 @@ export interface Estimate {
   memory: RunMemory;
   /** What a new process could take on this machine; null where the run is meant for another. */
   memory_available: number | null;
+  /** What is free on the GPU; null where the run is on none, is meant for another, or that cannot be said. */
+  gpu_available: number | null;
   disk: DiskUse;
   speed: Speed;
   /** Of the whole run; null like `tokens`. */
@@ -72,6 +75,9 @@ export async function estimate(
   const available = options.memoryAvailable ?? hostMemory().available;
   const known = { ...options, tokenizerSize, memoryAvailable: available };
   const elsewhere = options.elsewhere === true;
+  // On a GPU of somewhere else the kernels are the same.
+  if (elsewhere && takes(binding, config)) config.training.device = 'cuda';
+  const gpu = elsewhere ? null : gpuAvailable(binding, config, options);
   const decided =
     given === undefined || elsewhere ? [] : fitToMemory(binding, config, openIn({ given }), known);
   const parameters = JSON.parse(
@@ -87,8 +93,12 @@ export async function estimate(
   const used = await diskUse(config, parameters.total, tokenizerSize, steps, output);
   const disk = elsewhere ? { ...used, free: null } : used;
   const fits = elsewhere || memory.required <= available;
+  const fitsGpu = gpu === null || (memory.device?.required ?? 0) <= gpu;
+  const needed = (changed: ResolvedConfig) => memoryOf(binding, changed, known);
+  const gpuNeeded = (changed: ResolvedConfig) => ({ required: needed(changed).device?.required ?? 0 });
   const problems = [
     ...(fits ? [] : ['memory']),
+    ...(fitsGpu ? [] : ['gpu memory']),
     ...(disk.free !== null && disk.total > disk.free ? ['disk'] : []),
   ];
   return {
@@ -99,13 +109,18 @@ export async function estimate(
     steps,
     memory,
     memory_available: elsewhere ? null : available,
+    gpu_available: gpu,
     disk,
     speed,
     seconds,
     cost:
       options.pricePerHour === undefined || seconds === null ? null : (seconds / 3600) * options.pricePerHour,
     problems,
-    edits: fits ? [] : editsThatFit(config, available, (changed) => memoryOf(binding, changed, known)),
+    edits: !fits
+      ? editsThatFit(config, available, needed)
+      : fitsGpu
+        ? []
+        : editsThatFit(config, gpu ?? 0, gpuNeeded),
     assumptions: [
       ...(options.documentBytes === undefined
         ? [`documents of ${ASSUMED_DOCUMENT_BYTES.toLocaleString('en-US')} bytes on average`]
@@ -117,6 +132,16 @@ export async function estimate(
         .map(({ key, value }) => `${key} ${value}, for this machine`),
     ],
   };
+}
+
+/** Whether the kernels of a GPU are made for a model. */
+function takes(binding: NativeBinding, { model }: ResolvedConfig): boolean {
+  try {
+    binding.checkModelForCuda(JSON.stringify(model));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Tokens of the whole run, by the limit that comes first; null where no limit can be counted. */

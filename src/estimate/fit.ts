@@ -1,6 +1,7 @@
 import { divisors } from '../config/index.js';
 import type { Decision, LoadedConfig, ResolvedConfig } from '../config/index.js';
-import type { NativeBinding } from '../native/binding.js';
+import type { NativeBinding, RunMemory } from '../native/binding.js';
+import { gpuAvailable } from './gpu.js';
 import { hostMemory } from './host.js';
 import { memoryOf } from './memory.js';
 import type { Known } from './memory.js';
@@ -33,22 +34,32 @@ export function fitToMemory(
   if (!open.microBatch && !open.recompute) return [];
   const { training } = config;
   const available = known.memoryAvailable ?? hostMemory().available + process.memoryUsage.rss();
+  const gpu = gpuAvailable(binding, config, known);
   const sizes = open.microBatch
     ? divisors(training.global_batch_size).reverse()
     : [training.micro_batch_size];
   const policies = open.recompute ? (['none', 'norms_and_swiglu'] as const) : [training.recompute];
-  let required = 0;
+  let memory: RunMemory | undefined;
   const fits = sizes.some((size) =>
     policies.some((recompute) => {
       Object.assign(training, { micro_batch_size: size, recompute });
-      required = memoryOf(binding, config, { ...known, memoryAvailable: available }).required;
-      return required <= available;
+      memory = memoryOf(binding, config, { ...known, memoryAvailable: available });
+      return memory.required <= available && (memory.device?.required ?? 0) <= (gpu ?? Infinity);
     }),
   );
-  const reason = `the run ${fits ? 'takes' : 'needs'} ${bytesInWords(required)}, and ${bytesInWords(available)} are free`;
+  const reason = `the run ${fits ? 'takes' : 'needs'} ${inWords(memory, available, gpu)}`;
   const decide = (key: string, value: string | number) => ({ key, value: String(value), reason });
   return [
     ...(open.microBatch ? [decide('training.micro_batch_size', training.micro_batch_size)] : []),
     ...(open.recompute ? [decide('training.recompute', training.recompute)] : []),
   ];
+}
+
+/** Of the GPU's memory where there is one, since that decides there; else of the machine's. */
+function inWords(memory: RunMemory | undefined, available: number, gpu: number | null): string {
+  const device = memory?.device ?? null;
+  const [required, free, where] =
+    device === null ? [memory?.required ?? 0, available, ''] : [device.required, gpu, " of the GPU's memory"];
+  const left = free === null ? 'how much is free is not known' : `${bytesInWords(free)} are free`;
+  return `${bytesInWords(required)}${where}, and ${left}`;
 }

@@ -16,6 +16,8 @@ export interface Known {
   documentBytes?: number;
   /** Bytes that the run may take; default: what is free on this machine. */
   memoryAvailable?: number;
+  /** Bytes of the GPU that the run may take; default: what is free there. */
+  gpuAvailable?: number;
 }
 
 /** Tokens of the tokenizer, as far as the configuration says; null where only the tokenizer itself knows. */
@@ -35,6 +37,7 @@ export function engineShapeOf(config: ResolvedConfig, known: Known = {}): Engine
     threads: training.threads,
     recompute: training.recompute,
     moments: config.optimizer.moments,
+    device: training.device,
   };
 }
 

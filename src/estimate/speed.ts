@@ -73,3 +73,35 @@ export function assumedCpuSpeed(threads: number, flops: number): Speed {
     basis: `${ASSUMED_FLOPS_A_THREAD / 1e9} GFLOP/s on each of ${threads} ${threads === 1 ? 'thread' : 'threads'}; --measure tells`,
   };
 }
+
+/** GPUs by what their names have, the special before the general: dense peak in bf16 with f32 sums, makers' figures. */
+const gpuPeaks: readonly [RegExp, number][] = [
+  [/\bH100 PCIe\b/i, 756e12],
+  [/\bH100 NVL\b/i, 835e12],
+  [/\bH100\b/, 989e12],
+  [/\bH200 NVL\b/i, 835e12],
+  [/\bH200\b/, 989e12],
+  [/\bA100\b/, 312e12],
+  [/\bL40S\b/, 362e12],
+  [/\bRTX 4090$/, 165e12],
+  [/\bRTX 5090$/, 209e12],
+];
+
+/** Dense peak of a GPU by the name that its driver gives, in FLOP/s; null for one that is not known. */
+export function gpuPeak(name: string): number | null {
+  return gpuPeaks.find(([pattern]) => pattern.test(name))?.[1] ?? null;
+}
+
+/**
+ * The share of the GPU's peak that a speed is, by {@link FLOPS_FORMULA}; null for a GPU that is not known, and no function
+ * at all where the run is on the CPU.
+ */
+export function mfuOf(
+  config: ResolvedConfig,
+  gpuName: string | null,
+): ((tokensPerSecond: number) => number | null) | null {
+  if (config.training.device === 'cpu') return null;
+  const peak = gpuName === null ? null : gpuPeak(gpuName);
+  const { total } = flopsPerToken(config, config.model.vocab_size ?? 0);
+  return (tokensPerSecond) => (peak === null ? null : (total * tokensPerSecond) / peak);
+}

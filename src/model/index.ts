@@ -1,12 +1,14 @@
 /** Trained models: load one and let it continue a text. */
+import { cudaReport, ordinalOf, troubleWith } from '../cuda/index.js';
+import { errorFor } from '../errors.js';
 import type { NativeModel } from '../native/binding.js';
 import { native } from '../native/index.js';
 import { findModel } from '../run/index.js';
 
 /** How a model is loaded. */
 export interface LoadOptions {
-  /** Where it generates; default: `auto`. */
-  device?: 'cpu' | 'cuda' | 'auto';
+  /** Where it generates; `cuda` is GPU 0; default: `auto`, which is GPU 0 where it can be used. */
+  device?: 'cpu' | 'cuda' | `cuda:${string}` | 'auto';
   /** Told of each damaged checkpoint that is passed over for the one before. */
   onSkipped?: (path: string, reason: string) => void;
 }
@@ -37,11 +39,12 @@ export class Model implements AsyncDisposable {
 
   /**
    * Loads the newest good checkpoint of a run, a checkpoint, or an exported directory, with the tokenizer beside it or
-   * in the run. Throws CONFIG_INVALID, CHECKPOINT_CORRUPT, TOKENIZER_INVALID, TOKENIZER_MISMATCH, CUDA_UNAVAILABLE.
+   * in the run. Throws CONFIG_INVALID, CHECKPOINT_CORRUPT, TOKENIZER_INVALID, TOKENIZER_MISMATCH, CUDA_UNAVAILABLE,
+   * CUDA_DRIVER_TOO_OLD, OUT_OF_MEMORY_DEVICE.
    */
   static async load(path: string, options: LoadOptions = {}): Promise<Model> {
     const { directory } = await findModel(path, (damaged, reason) => options.onSkipped?.(damaged, reason));
-    return new Model(await native().loadModel(directory, options.device ?? 'auto'));
+    return new Model(await native().loadModel(directory, generatesOn(options.device ?? 'auto')));
   }
 
   /** Pieces of the text that follows `prompt`, complete characters only, until end-of-text or `maxTokens`. */
@@ -80,4 +83,13 @@ export class Model implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+/** The device for a name; `auto` is the CPU where GPU 0 cannot be used. */
+function generatesOn(device: NonNullable<LoadOptions['device']>): string {
+  if (device === 'cpu') return device;
+  const trouble = troubleWith(cudaReport(ordinalOf(device)));
+  if (device === 'auto') return trouble === null ? 'cuda' : 'cpu';
+  if (trouble !== null) throw errorFor(trouble.code, trouble.message, trouble.hint);
+  return device;
 }

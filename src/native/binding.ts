@@ -271,6 +271,7 @@ export interface EngineShape {
   threads: number;
   recompute: 'none' | 'norms_and_swiglu';
   moments: 'float32' | 'bfloat16';
+  device: string;
 }
 
 /** What a run holds besides its engine. */
@@ -316,6 +317,23 @@ export interface RunMemory {
   snapshot: number;
   /** The most at a time, the snapshot included. */
   peak: number;
+  /** What the GPU holds, where the run is on one; the categories of the engine above are then those of the host alone. */
+  device: DeviceMemory | null;
+}
+
+/** Memory of a GPU by category, in bytes. */
+export interface DeviceMemory {
+  /** The master weights in f32, and bf16. */
+  weights: number;
+  gradients: number;
+  moments: number;
+  activations: number;
+  logits: number;
+  scratch: number;
+  /** What the driver and cuBLAS keep besides: assumed. */
+  driver: number;
+  /** All of it. */
+  required: number;
 }
 
 /** An engine that trains on random tokens. */
@@ -334,7 +352,7 @@ export interface CudaReport {
   gpus: { name: string; capability: [major: number, minor: number]; total: number; free: number | null }[];
   /** CUDA's other libraries that were found. */
   libraries: { name: string; path: string }[];
-  /** The first thing that keeps this process from using GPU 0. */
+  /** The first thing that keeps this process from using the GPU that is meant. */
   trouble: { code: string; message: string; hint: string } | null;
 }
 
@@ -342,10 +360,17 @@ export interface NativeBinding {
   version(): string;
   /** Whether this binary has CUDA inside. */
   hasCuda(): boolean;
-  /** `environments`: Python environments that may hold `nvidia-*` wheels; those of the first call count. */
-  cudaReport(environments: string[]): CudaReport;
+  /**
+   * `environments`: Python environments that may hold `nvidia-*` wheels; those of the first call count. `ordinal`: the GPU
+   * that is meant.
+   */
+  cudaReport(environments: string[], ordinal: number): CudaReport;
   /** As `cudaReport`, with the GPUs' free memory, on a thread of its own. */
-  lookAtCuda(environments: string[]): Promise<CudaReport>;
+  lookAtCuda(environments: string[], ordinal: number): Promise<CudaReport>;
+  /** Bytes of a GPU's memory that nobody uses; null where that cannot be said. Takes up to a second. */
+  freeGpuMemory(ordinal: number): number | null;
+  /** Throws CONFIG_INVALID, naming the key, for a model configuration (JSON) that the kernels of a GPU are not made for. */
+  checkModelForCuda(model: string): void;
   /** File descriptors of a new pipe, the caller's to close; null where a child cannot be given one by number (Windows). */
   createPipe(): { read: number; write: number } | null;
   createLink(): NativeLink;
@@ -372,6 +397,6 @@ export interface NativeBinding {
   parameterCount(model: string): string;
   /** Throws CONFIG_INVALID. */
   createStepTimer(engine: EngineShape): NativeStepTimer;
-  /** What a run on the CPU will hold, by category. Throws CONFIG_INVALID. */
+  /** What a run will hold, by category. Throws CONFIG_INVALID. */
   estimateMemory(engine: EngineShape, surroundings: MemorySurroundings): RunMemory;
 }

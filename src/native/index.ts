@@ -26,8 +26,10 @@ export { platformTriple } from './platform.js';
 interface Compiled {
   version(): string;
   hasCuda(): boolean;
-  cudaReport(environments: string[]): string;
-  lookAtCuda(environments: string[]): Promise<string>;
+  cudaReport(environments: string[], ordinal: number): string;
+  lookAtCuda(environments: string[], ordinal: number): Promise<string>;
+  freeGpuMemory(ordinal: number): number | null;
+  checkModelForCuda(model: string): void;
   createPipe(): { read: number; write: number } | null;
   NativeLink: new () => NativeLink;
   NativeLineLink: new () => NativeLineLink;
@@ -117,9 +119,12 @@ function bind(compiled: Compiled): NativeBinding {
   return {
     version: () => compiled.version(),
     hasCuda: () => compiled.hasCuda(),
-    cudaReport: (environments) => JSON.parse(call(() => compiled.cudaReport(environments))) as CudaReport,
-    lookAtCuda: async (environments) =>
-      JSON.parse(await call(() => compiled.lookAtCuda(environments))) as CudaReport,
+    cudaReport: (environments, ordinal) =>
+      JSON.parse(call(() => compiled.cudaReport(environments, ordinal))) as CudaReport,
+    lookAtCuda: async (environments, ordinal) =>
+      JSON.parse(await call(() => compiled.lookAtCuda(environments, ordinal))) as CudaReport,
+    freeGpuMemory: (ordinal) => call(() => compiled.freeGpuMemory(ordinal)) ?? null,
+    checkModelForCuda: (model) => call(() => compiled.checkModelForCuda(model)),
     createPipe: () => call(() => compiled.createPipe()),
     createLink: () => call(() => new compiled.NativeLink()),
     createLineLink: () => call(() => new compiled.NativeLineLink()),

@@ -2,9 +2,12 @@ import { cp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { configFromValues, configToYaml, loadConfig, vocabSizeFor } from '../config/index.js';
 import type { LoadedConfig, Override, ResolvedConfig } from '../config/index.js';
-import { errorFor } from '../errors.js';
+import { ordinalOf, pythonEnvironments } from '../cuda/index.js';
+import { CandlewickError, errorFor } from '../errors.js';
 import { fitToMemory, openIn } from '../estimate/fit.js';
+import { gpuAvailable, outOfGpuMemory } from '../estimate/gpu.js';
 import { requireMemory } from '../estimate/preflight.js';
+import { mfuOf } from '../estimate/speed.js';
 import type { NativeBinding, NativeTokenizer, NativeTrainer } from '../native/binding.js';
 import { CheckpointStore, runOf } from './checkpoint.js';
 import { RunDirectory, readRunConfig } from './directory.js';
@@ -159,6 +162,7 @@ export class Builder {
       metrics,
       samples,
       heldOut: apart ?? heldOut,
+      mfu: mfuOf(config, this.#gpuName(config)),
       start,
     });
     this.#opened.add(() => loop.settle());
@@ -377,7 +381,7 @@ export class Builder {
     this.#opened.add(() => feed.close());
     // There is one optimizer, so that its name says nothing there.
     const { name: _, ...optimizer } = config.optimizer;
-    const native = await this.#binding.createTrainer(
+    const build = this.#binding.createTrainer(
       JSON.stringify({
         model: config.model,
         sequence_length: data.sequence_length,
@@ -402,6 +406,12 @@ export class Builder {
       feed,
       tokenizer,
     );
+    const native = await build.catch((cause: unknown) => {
+      if (!(cause instanceof CandlewickError) || cause.code !== 'OUT_OF_MEMORY_DEVICE') throw cause;
+      // The driver knows what it was asked for; what that is for, and what to change, is known here.
+      const free = gpuAvailable(this.#binding, config);
+      throw outOfGpuMemory(this.#binding, config, free, { tokenizerSize: tokenizer.vocabSize() }, cause);
+    });
     this.#opened.add(() => native.close());
     return native;
   }
@@ -414,6 +424,13 @@ export class Builder {
     if (samePlace(run, directory.path) || !(await exists(from)) || (await readRunConfig(run)) === null)
       return;
     await onDisk(directory.metrics, () => cp(from, directory.metrics));
+  }
+
+  /** As the driver has it; null on the CPU. */
+  #gpuName({ training: { device } }: ResolvedConfig): string | null {
+    if (device === 'cpu') return null;
+    const ordinal = ordinalOf(device);
+    return this.#binding.cudaReport(pythonEnvironments(), ordinal).gpus[ordinal]?.name ?? null;
   }
 
   #phase(phase: (SetupEvent & { type: 'phase' })['phase'], message: string): void {

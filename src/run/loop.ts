@@ -25,6 +25,8 @@ export interface LoopParts {
   metrics: MetricsFile;
   samples: SamplesFile;
   heldOut: HeldOut | null;
+  /** The share of the GPU's peak that a speed is; null where there is no GPU. */
+  mfu: ((tokensPerSecond: number) => number | null) | null;
   start: LoopStart;
 }
 
@@ -234,6 +236,8 @@ export class TrainingLoop {
     since.seconds += event.seconds;
     since.waited += event.data_wait_seconds;
     const seconds = Math.max(since.seconds, 1e-9);
+    const speed = (tokens - since.tokens) / seconds;
+    const { mfu } = this.#parts;
     const row: StepRow = {
       step,
       loss,
@@ -243,7 +247,8 @@ export class TrainingLoop {
       documents,
       epoch,
       ...(mix === undefined ? {} : { mix }),
-      tokens_per_second: (tokens - since.tokens) / seconds,
+      tokens_per_second: speed,
+      ...(mfu === null ? {} : { mfu: mfu(speed) }),
       samples_per_second: (documents - since.documents) / seconds,
       data_wait: Math.min(1, since.waited / seconds),
       ...(since.skipped === 0 ? {} : { skipped_steps: since.skipped }),

@@ -27,8 +27,10 @@ export interface StepRow {
   epoch: number;
   /** The sources in their order, where there are several. */
   mix?: SourceShare[];
-  /** These three since the row before. */
+  /** These since the row before. */
   tokens_per_second: number;
+  /** Share of the GPU's peak, by the FLOPs of `candlewick estimate`; null for an unknown GPU, absent on the CPU. */
+  mfu?: number | null;
   samples_per_second: number;
   /** Share of the time spent waiting for data, 0 to 1. */
   data_wait: number;

@@ -220,6 +220,7 @@ function stepLine(
     `grad norm ${event.grad_norm.toPrecision(3)}`,
     `lr ${event.lr.toExponential(2)}`,
     `${short(event.tokens_per_second)} tok/s`,
+    ...(typeof event.mfu === 'number' ? [`MFU ${(100 * event.mfu).toFixed(1)}%`] : []),
     `${short(event.samples_per_second)} samples/s`,
     `data wait ${Math.round(event.data_wait * 100)}%`,
     `mem ${memory}`,

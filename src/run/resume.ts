@@ -140,7 +140,9 @@ const free = [
   'training.max_steps',
   'training.max_tokens',
   'training.max_minutes',
+  // And the precision, which is that of the device.
   'training.device',
+  'training.precision',
   'training.threads',
   // Results are bitwise the same.
   'training.recompute',
@@ -175,9 +177,6 @@ export function continueConfig(
   if (!reset) config.data = pinned(config.data, given.data, old.data);
   if (given.evaluation.revision === null) config.evaluation.revision = old.evaluation.revision;
   if (given.model.vocab_size === null) config.model.vocab_size = old.model.vocab_size;
-  if (given.training.precision === 'auto' && old.training.precision !== 'auto') {
-    config.training.precision = old.training.precision;
-  }
   if (given.training.micro_batch_size === 'auto') {
     config.training.micro_batch_size = old.training.micro_batch_size as number;
   }

@@ -11,14 +11,11 @@ use cudarc::{
 };
 
 use crate::{
-    Address, Launch, Product, ProductShape, Queue, Span, Trouble,
+    Address, Launch, Product, ProductShape, Queue, STAGES, Span, Trouble, WORKSPACE_BYTES,
     images::{Code, IMAGES, entries, parameters},
     kernels::DEFAULT_SHARED_BYTES,
-    products::{Blas, Plan, WORKSPACE},
+    products::{Blas, Plan},
 };
-
-/// Copies to the GPU that may be under way at a time; each has page-locked memory of its own.
-const STAGES: usize = 8;
 
 /// A kernel that is loaded.
 struct Kernel {
@@ -48,15 +45,15 @@ impl std::fmt::Debug for Gpu {
     }
 }
 
-/// candle's device for GPU 0, on a stream of its own.
+/// candle's device for a GPU, on a stream of its own.
 ///
 /// # Errors
 /// What [`crate::probe`] finds wrong, and what candle says when it opens the device.
-pub fn open() -> Result<CudaDevice, Trouble> {
-    if let Some(trouble) = crate::probe(false).trouble {
+pub fn open(ordinal: usize) -> Result<CudaDevice, Trouble> {
+    if let Some(trouble) = crate::probe(ordinal, false).trouble {
         return Err(trouble);
     }
-    let device = CudaDevice::new_with_stream(0).map_err(|error| Trouble {
+    let device = CudaDevice::new_with_stream(ordinal).map_err(|error| Trouble {
         code: "CUDA_UNAVAILABLE",
         message: format!("the GPU cannot be opened: {error}"),
         hint: "nvidia-smi says what else uses it; restart the driver or choose another host".into(),
@@ -66,9 +63,9 @@ pub fn open() -> Result<CudaDevice, Trouble> {
     Ok(device)
 }
 
-/// Whether candle opens GPU 0 and the driver takes every kernel.
-pub fn try_kernels() -> Result<(), Trouble> {
-    load_kernels(open()?.cuda_stream().context()).map(drop)
+/// Whether candle opens a GPU and the driver takes every kernel.
+pub fn try_kernels(ordinal: usize) -> Result<(), Trouble> {
+    load_kernels(open(ordinal)?.cuda_stream().context()).map(drop)
 }
 
 /// Every kernel by its name, from the image that fits the GPU.
@@ -102,8 +99,8 @@ impl Gpu {
         let kernels = load_kernels(&context)?;
         let blas = Blas::new()?;
         // SAFETY: every value is written before it is read: buffers of the step by kernels, states by the caller.
-        let memory = unsafe { stream.alloc::<u8>(bytes + WORKSPACE) }
-            .map_err(|error| no_memory(&context, bytes + WORKSPACE, error))?;
+        let memory = unsafe { stream.alloc::<u8>(bytes + WORKSPACE_BYTES) }
+            .map_err(|error| no_memory(&context, bytes + WORKSPACE_BYTES, error))?;
         let base = Address(memory.device_ptr(&stream).0);
         let (plans, stages) = (HashMap::new(), Vec::new());
         Ok(Self { context, stream, kernels, plans, blas, memory, base, stages, next_stage: 0 })
@@ -132,7 +129,7 @@ impl Gpu {
     /// # Panics
     /// When the span is not in this memory.
     fn assert_inside(&self, span: Span) {
-        let end = self.base.plus(self.memory.len() - WORKSPACE);
+        let end = self.base.plus(self.memory.len() - WORKSPACE_BYTES);
         assert!(span.at >= self.base && span.at.plus(span.bytes()) <= end, "{span:?} of {self:?}");
     }
 }
@@ -182,7 +179,7 @@ impl Queue for Gpu {
             self.plans.insert(key, plan);
         }
         self.context.bind_to_thread().map_err(|error| failed("a product", error))?;
-        let workspace = self.base.plus(self.memory.len() - WORKSPACE);
+        let workspace = self.base.plus(self.memory.len() - WORKSPACE_BYTES);
         self.plans[&key].run(&self.blas, product, workspace, &self.stream)
     }
 

@@ -15,13 +15,17 @@ mod probe;
 #[cfg(target_os = "linux")]
 mod symbols;
 
-pub use queue::{Address, Argument, Element, Form, Launch, Product, ProductShape, Queue, Span};
+pub use queue::{
+    Address, Argument, Element, Form, Launch, Product, ProductShape, Queue, STAGES, Span, WORKSPACE_BYTES,
+};
 pub use trouble::Trouble;
 
 #[cfg(target_os = "linux")]
 pub use library::{Library, NotOpen, Open, Places, library, look_in_environments, search};
 #[cfg(target_os = "linux")]
-pub use probe::{CUDA_VERSION, Driver, Found, GpuFound, LEAST_CAPABILITY, LEAST_DRIVER, Report, probe};
+pub use probe::{
+    CUDA_VERSION, Driver, Found, GpuFound, LEAST_CAPABILITY, LEAST_DRIVER, Report, free_memory, probe,
+};
 
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod gpu;

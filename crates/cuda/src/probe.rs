@@ -61,7 +61,7 @@ pub struct Report {
     pub gpus: Vec<GpuFound>,
     /// Libraries of CUDA beside the driver's.
     pub libraries: Vec<Found>,
-    /// The first thing that keeps this process from using GPU 0.
+    /// The first thing that keeps this process from using the GPU that was asked for.
     pub trouble: Option<Trouble>,
 }
 
@@ -75,13 +75,13 @@ fn unavailable(message: impl Into<String>, hint: impl Into<String>) -> Trouble {
     Trouble { code: "CUDA_UNAVAILABLE", message: message.into(), hint: hint.into() }
 }
 
-/// Looks at the machine. `free` asks each GPU for its free memory, which makes a context on it: up to a second a GPU.
+/// Looks at the machine, for a GPU by its number in the driver's order. `free` asks each GPU for its free memory, which makes a context on it: up to a second a GPU.
 /// What a library does wrong comes out as [`Report::trouble`], never as a panic.
-pub fn probe(free: bool) -> Report {
+pub fn probe(ordinal: usize, free: bool) -> Report {
     let mut report = Report::default();
     match library(Library::Driver) {
         Ok(open) => match Calls::of(|name| open.symbol(name)) {
-            Ok(calls) => look_at_driver(&mut report, &calls, open.path.clone(), free),
+            Ok(calls) => look_at_driver(&mut report, &calls, open.path.clone(), (ordinal, free)),
             Err(missing) => report.blame(missing_symbols(Library::Driver, &open.path, &missing)),
         },
         Err(failed) => report.blame(no_driver(failed)),
@@ -107,7 +107,18 @@ pub fn probe(free: bool) -> Report {
     report
 }
 
-fn look_at_driver(report: &mut Report, calls: &Calls, path: PathBuf, free: bool) {
+/// Bytes of a GPU's memory that nobody uses; `None` where that cannot be said. It makes a context on the GPU, which takes up
+/// to a second.
+pub fn free_memory(ordinal: usize) -> Option<u64> {
+    let open = library(Library::Driver).ok()?;
+    let calls = Calls::of(|name| open.symbol(name)).ok()?;
+    // SAFETY: flags must be 0.
+    let begun = unsafe { (calls.init)(0) } == 0;
+    let ordinal = c_int::try_from(ordinal).ok().filter(|_| begun)?;
+    look_at_gpu(&calls, ordinal, true).ok()?.free
+}
+
+fn look_at_driver(report: &mut Report, calls: &Calls, path: PathBuf, (wanted, free): (usize, bool)) {
     let mut version = 0;
     // SAFETY: the function writes an int.
     let code = unsafe { (calls.driver_get_version)(&mut version) };
@@ -145,8 +156,17 @@ fn look_at_driver(report: &mut Report, calls: &Calls, path: PathBuf, free: bool)
             Err(trouble) => report.blame(trouble),
         }
     }
-    match report.gpus.first() {
-        None => report.blame(failed_call("cuDeviceGetCount", NO_DEVICE)),
+    match report.gpus.get(wanted) {
+        None if report.gpus.is_empty() => report.blame(failed_call("cuDeviceGetCount", NO_DEVICE)),
+        None => {
+            let last = report.gpus.len() - 1;
+            let message =
+                format!("there is no GPU {wanted}: the last one that this process may use is {last}");
+            report.blame(unavailable(
+                message,
+                "name a GPU that nvidia-smi lists, counted from 0, or train with --device cpu",
+            ));
+        }
         Some(GpuFound { name, capability, .. }) if *capability < LEAST_CAPABILITY => {
             let message = format!(
                 "{name} has compute capability {}.{}, and candlewick's kernels need {}.{}",
@@ -173,12 +193,12 @@ fn look_at_gpu(calls: &Calls, ordinal: c_int, free: bool) -> Result<GpuFound, Tr
     }
     // SAFETY: 255 bytes at most were written over zeros: a C string.
     let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
-    let free = if free { free_memory(calls, device)? } else { None };
+    let free = if free { free_in_context(calls, device)? } else { None };
     Ok(GpuFound { name, capability: (major, minor), total: total as u64, free })
 }
 
 /// Asks in the device's primary context, which is retained for as long as that takes.
-fn free_memory(calls: &Calls, device: c_int) -> Result<Option<u64>, Trouble> {
+fn free_in_context(calls: &Calls, device: c_int) -> Result<Option<u64>, Trouble> {
     let (mut context, mut free, mut total) = (std::ptr::null_mut(), 0usize, 0usize);
     // SAFETY: each function writes what its pointer is to; what is pushed is popped, what is retained is released.
     unsafe {

@@ -6,10 +6,7 @@ use cudarc::{
     driver::CudaStream,
 };
 
-use crate::{Address, Form, Product, ProductShape, Trouble};
-
-/// Bytes that a product may use beside its operands; what cuBLAS asks for on Hopper.
-pub(crate) const WORKSPACE: usize = 32 << 20;
+use crate::{Address, Form, Product, ProductShape, Trouble, WORKSPACE_BYTES};
 
 /// A handle of cuBLASLt.
 pub(crate) struct Blas(ltsys::cublasLtHandle_t);
@@ -94,7 +91,7 @@ impl Plan {
     ) -> Result<ltsys::cublasLtMatmulAlgo_t, lt::CublasError> {
         use ltsys::cublasLtMatmulPreferenceAttributes_t as Attribute;
         let wish = Wish(lt::create_matmul_pref()?);
-        wish.set(Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, WORKSPACE as u64)?;
+        wish.set(Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, WORKSPACE_BYTES as u64)?;
         // Partial sums in the workspace, added in one order: in place they would be added as they come.
         let scheme = ltsys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
         wish.set(Attribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, scheme as u32)?;
@@ -139,7 +136,7 @@ impl Plan {
                 c_layout,
                 &self.algorithm,
                 pointer(workspace),
-                WORKSPACE,
+                WORKSPACE_BYTES,
                 stream.cu_stream().cast(),
             )
         }

@@ -7,6 +7,12 @@ use std::fmt::Debug;
 
 use crate::{Trouble, kernels::Geometry};
 
+/// Bytes of a device's memory that a product may use beside its operands; what cuBLAS asks for on Hopper.
+pub const WORKSPACE_BYTES: usize = 32 << 20;
+
+/// Copies to a device that may be under way at a time; each has page-locked memory of its own.
+pub const STAGES: usize = 8;
+
 /// An address in a device's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(pub u64);

@@ -60,6 +60,14 @@ impl ModelError {
 
 impl From<candle_core::Error> for ModelError {
     fn from(error: candle_core::Error) -> Self {
+        // As the driver spells it; candle has no error of its own for it.
+        if error.to_string().contains("CUDA_ERROR_OUT_OF_MEMORY") {
+            return Self::new(
+                "OUT_OF_MEMORY_DEVICE",
+                "the GPU has no memory left for the model in f32 and what it reads",
+                "use --device cpu, or end what else is on the GPU (nvidia-smi names it)",
+            );
+        }
         Self::new(
             "INTERNAL",
             format!("a tensor operation failed: {error}"),

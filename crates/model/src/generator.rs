@@ -26,21 +26,7 @@ impl Generator {
         prompt: &[u32],
         options: GeneratorOptions,
     ) -> Result<Self, ModelError> {
-        if prompt.is_empty() {
-            return Err(ModelError::new(
-                "USAGE",
-                "the prompt is empty",
-                "give some text, or the end-of-text token",
-            ));
-        }
-        let vocabulary = transformer.config().vocab_size;
-        if let Some(id) = prompt.iter().find(|&&id| id as usize >= vocabulary) {
-            return Err(ModelError::new(
-                "TOKENIZER_MISMATCH",
-                format!("token id {id} of the prompt is beyond the model's vocabulary of {vocabulary}"),
-                "use the tokenizer that the model was trained with",
-            ));
-        }
+        check_prompt(prompt, transformer.config().vocab_size)?;
         let decoder = Decoder::new(transformer)?;
         let first = prompt.len().saturating_sub(decoder.capacity());
         Ok(Self { decoder, sampler: Sampler::new(options)?, context: prompt[first..].to_vec(), read: 0 })
@@ -64,4 +50,26 @@ impl Generator {
         self.context.push(id);
         Ok(id)
     }
+}
+
+/// Whether a prompt can be continued.
+///
+/// # Errors
+/// `USAGE` for an empty one, `TOKENIZER_MISMATCH` for an id beyond the model's vocabulary.
+pub fn check_prompt(prompt: &[u32], vocabulary: usize) -> Result<(), ModelError> {
+    if prompt.is_empty() {
+        return Err(ModelError::new(
+            "USAGE",
+            "the prompt is empty",
+            "give some text, or the end-of-text token",
+        ));
+    }
+    if let Some(id) = prompt.iter().find(|&&id| id as usize >= vocabulary) {
+        return Err(ModelError::new(
+            "TOKENIZER_MISMATCH",
+            format!("token id {id} of the prompt is beyond the model's vocabulary of {vocabulary}"),
+            "use the tokenizer that the model was trained with",
+        ));
+    }
+    Ok(())
 }

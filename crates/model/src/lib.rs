@@ -24,7 +24,7 @@ pub use config::{Architecture, ModelConfig, ParameterCount};
 pub use decoder::Decoder;
 pub use error::ModelError;
 pub use export::{ExportOptions, Exported, StoredType, export_model};
-pub use generator::{Generator, GeneratorOptions};
+pub use generator::{Generator, GeneratorOptions, check_prompt};
 pub use layout::FlatLayout;
 pub use parameters::{FlatValues, Init, Parameter, ParameterSpec, Parameters};
 pub use random::Random;

@@ -1,6 +1,4 @@
-use crate::{
-    FlatLayout, ModelConfig, ModelError, Random, StoredTensor, StoredWeights, WeightFile, ops::Borrowed,
-};
+use crate::{FlatLayout, ModelConfig, ModelError, Random, StoredWeights, ops::Borrowed};
 use candle_core::{Device, Storage, Tensor, Var, backprop::GradStore};
 use std::{collections::HashMap, ops::Deref, path::Path, sync::Arc};
 
@@ -39,6 +37,19 @@ impl ParameterSpec {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// The values that it starts with, [`ParameterSpec::len`] of them. Each parameter has a random stream of its own, named
+    /// after it, so a value depends on the seed, the parameter's name and the position in it, and on nothing else: not on
+    /// platform, threads or order.
+    pub fn initialize(&self, seed: u64, values: &mut [f32]) {
+        match self.init {
+            Init::One => values.fill(1.0),
+            Init::Normal { std } => {
+                let mut random = Random::stream(seed, &self.name);
+                values.iter_mut().for_each(|value| *value = (std * random.normal()) as f32);
+            }
+        }
+    }
 }
 
 /// A parameter: what it is and where its values are.
@@ -75,20 +86,13 @@ impl<G: Deref<Target = Storage>> FlatValues<'_, G> {
 }
 
 impl Parameters {
-    /// Fresh parameters. Each has a random stream of its own, named after it, so a value depends on the seed,
-    /// the parameter's name and the position in it, and on nothing else: not on platform, threads or order.
+    /// Fresh parameters, each as [`ParameterSpec::initialize`] makes it.
     ///
     /// # Errors
     /// `OUT_OF_MEMORY_HOST` when they do not fit.
     pub fn new(config: &ModelConfig, seed: u64, device: &Device) -> Result<Self, ModelError> {
         Self::build(config, device, |spec, values| {
-            match spec.init {
-                Init::One => values.fill(1.0),
-                Init::Normal { std } => {
-                    let mut random = Random::stream(seed, &spec.name);
-                    values.iter_mut().for_each(|value| *value = (std * random.normal()) as f32);
-                }
-            }
+            spec.initialize(seed, values);
             Ok(())
         })
     }
@@ -231,22 +235,6 @@ impl Parameters {
     /// Whether there are none; never so.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
-    }
-
-    /// Where these parameters lie in a file, in their order; it has to hold exactly these.
-    ///
-    /// # Errors
-    /// As [`Parameters::load`].
-    pub fn find_in(&self, file: &mut WeightFile) -> Result<Vec<StoredTensor>, ModelError> {
-        let mut stored = Vec::with_capacity(self.list.len());
-        for Parameter { spec, .. } in &self.list {
-            stored.push(file.take(&spec.name, &spec.shape)?);
-        }
-        if !self.by_name.contains_key("lm_head.weight") {
-            file.forget("lm_head.weight");
-        }
-        file.expect_empty()?;
-        Ok(stored)
     }
 
     /// Writes `model.safetensors` in the form that `transformers` loads, and syncs it.

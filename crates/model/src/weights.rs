@@ -1,4 +1,4 @@
-use crate::ModelError;
+use crate::{ModelError, ParameterSpec};
 use safetensors::{Dtype, tensor::Metadata};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -239,6 +239,26 @@ impl WeightFile {
                 format!("{name} has shape {found:?}, not {shape:?}"),
             ));
         }
+        Ok(stored)
+    }
+
+    /// Where a model's parameters lie, in their order; the file has to hold exactly these.
+    ///
+    /// # Errors
+    /// `CHECKPOINT_CORRUPT` when one is missing, has another shape, or is more than the model has.
+    pub fn take_parameters<'a>(
+        &mut self,
+        specs: impl IntoIterator<Item = &'a ParameterSpec>,
+    ) -> Result<Vec<StoredTensor>, ModelError> {
+        let (mut stored, mut tied) = (Vec::new(), true);
+        for spec in specs {
+            stored.push(self.take(&spec.name, &spec.shape)?);
+            tied &= spec.name != "lm_head.weight";
+        }
+        if tied {
+            self.forget("lm_head.weight");
+        }
+        self.expect_empty()?;
         Ok(stored)
     }
 

@@ -4,7 +4,7 @@ use napi_derive::napi;
 
 use crate::{failure::Failure, promise::Promise, worker::Worker};
 
-/// JSON: the memory of a run on the CPU by category, in bytes, and its peak; throws CONFIG_INVALID.
+/// JSON: the memory of a run by category, in bytes, its peak, and that of its GPU; throws CONFIG_INVALID.
 #[napi]
 pub fn estimate_memory(engine: String, surroundings: String) -> napi::Result<String> {
     let engine = shape(&engine)?;

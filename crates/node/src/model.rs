@@ -10,6 +10,7 @@ use candlewick_model::{
     ExportOptions, Generator, GeneratorOptions, ModelConfig, StoredType, Transformer, export_model,
 };
 use candlewick_tokenizer::{StreamDecoder, Tokenizer};
+use candlewick_train::Device;
 use napi::{Env, bindgen_prelude::Object};
 use napi_derive::napi;
 use serde::Deserialize;
@@ -43,17 +44,11 @@ struct Sampling {
 pub fn load_model(env: &Env, dir: String, device: String) -> napi::Result<Object<'_>> {
     let (promise, object) = Promise::<NativeModel>::new(env)?;
     let load = move || {
-        if device == "cuda" {
-            return Err(Failure {
-                code: "CUDA_UNAVAILABLE".into(),
-                message: "this build of candlewick has no CUDA".into(),
-                hint: "generate with the device cpu; CUDA comes with a later release".into(),
-            });
-        }
+        let device = candlewick_train::backend::cuda::candle_device(Device::try_from(device)?)?;
         let dir = Path::new(&dir);
         let tokenizer = Tokenizer::from_path(&tokenizer_of(dir)?)?;
         let (end_of_text, _) = tokenizer.eos_token()?;
-        let transformer = Transformer::load(dir, &candle_core::Device::Cpu)?;
+        let transformer = Transformer::load(dir, &device)?;
         let (ids, rows) = (tokenizer.vocab_size(), transformer.config().vocab_size);
         if ids > rows {
             return Err(Failure {

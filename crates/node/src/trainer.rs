@@ -34,7 +34,7 @@ struct TrainerJson {
     schedule: Schedule,
     limits: Limits,
     threads: Option<usize>,
-    device: String,
+    device: Device,
     seed: u64,
     z_loss: f64,
     recompute: Recompute,
@@ -79,7 +79,7 @@ pub fn create_trainer<'e>(
         optimizer: options.optimizer,
         schedule: options.schedule,
         seed: options.seed,
-        device: device(&options.device)?,
+        device: options.device,
         // A checkpoint has weights of its own.
         init_from: options.init_from.filter(|_| options.checkpoint.is_none()),
         threads: options.threads,
@@ -204,18 +204,6 @@ fn take(events: &Events, max: usize) -> Option<Vec<String>> {
         return None;
     }
     Some(taken.iter().map(|event| serde_json::to_string(event).expect("events are plain data")).collect())
-}
-
-fn device(name: &str) -> Result<Device, Failure> {
-    match name {
-        "cpu" | "auto" => Ok(Device::Cpu),
-        "cuda" => Err(Failure {
-            code: "CUDA_UNAVAILABLE".into(),
-            message: "this build of candlewick has no CUDA".into(),
-            hint: "train with --device cpu; CUDA comes with a later release".into(),
-        }),
-        other => Err(Failure::internal(format!("unknown device {other:?}"))),
-    }
 }
 
 /// JSON: parameters of a model configuration by group; throws CONFIG_INVALID.

@@ -6,7 +6,7 @@ use crate::{
     backend::{Backend, State},
 };
 use candlewick_model::{
-    FileDigest, NamedTensor, Parameter, ParameterSpec, Parameters, StoredTensor, WeightFile, open_weights,
+    FileDigest, FlatLayout, ModelConfig, NamedTensor, ParameterSpec, StoredTensor, WeightFile, open_weights,
     write_synced, write_weights,
 };
 use std::{collections::BTreeMap, io, ops::Range, path::Path};
@@ -33,29 +33,27 @@ const STATES: [State; 3] = [State::Weights, State::First, State::Second];
 
 /// A parameter and where it lies in the flat states.
 #[derive(Debug)]
-struct Place {
-    spec: ParameterSpec,
-    range: Range<usize>,
+pub(crate) struct Place {
+    pub(crate) spec: ParameterSpec,
+    pub(crate) range: Range<usize>,
 }
 
-fn places(parameters: &Parameters) -> Vec<Place> {
-    let ranges = parameters.layout().ranges().iter().cloned();
-    parameters
-        .iter()
-        .zip(ranges)
-        .map(|(Parameter { spec, .. }, range)| Place { spec: spec.clone(), range })
-        .collect()
+/// A model's parameters in their order.
+pub(crate) fn places(model: &ModelConfig) -> Vec<Place> {
+    let layout = FlatLayout::new(model);
+    let ranges = layout.ranges().iter().cloned();
+    model.parameters().into_iter().zip(ranges).map(|(spec, range)| Place { spec, range }).collect()
 }
 
 impl Snapshot {
     /// Bytes that a snapshot of this engine takes.
     pub(crate) fn bytes(engine: &Engine) -> u64 {
-        3 * 4 * engine.parameters().layout().len() as u64
+        3 * 4 * engine.plan().parameters as u64
     }
 
     /// Copies the engine's state; `None` where there is no memory for it.
     pub(crate) fn take(engine: &Engine) -> Result<Option<Self>, TrainError> {
-        let len = engine.parameters().layout().len();
+        let len = engine.plan().parameters;
         let mut states = [const { Vec::new() }; 3];
         for (state, copy) in STATES.into_iter().zip(&mut states) {
             if Vec::<f32>::new().try_reserve_exact(len).is_err() {
@@ -65,8 +63,8 @@ impl Snapshot {
             *copy = vec![0.0; len];
             engine.backend.read(state, 0, copy)?;
         }
-        let config = engine.transformer().config().to_hf_json();
-        Ok(Some(Self { config, steps: engine.steps(), places: places(engine.parameters()), states }))
+        let model = &engine.options().model;
+        Ok(Some(Self { config: model.to_hf_json(), steps: engine.steps(), places: places(model), states }))
     }
 
     /// Writes the files into `directory`, each synced.
@@ -83,8 +81,8 @@ impl Snapshot {
 
 /// Writes the engine's state into `directory`, each file synced; nothing of it is held twice.
 pub(crate) fn save(engine: &Engine, directory: &Path) -> Result<Files, TrainError> {
-    let config = engine.transformer().config().to_hf_json();
-    let places = places(engine.parameters());
+    let model = &engine.options().model;
+    let (config, places) = (model.to_hf_json(), places(model));
     let backend: &dyn Backend = &*engine.backend;
     let tensor = |name: String, state: usize, Place { spec, range }: &Place| {
         let begin = range.start;
@@ -121,35 +119,37 @@ pub(crate) fn load(engine: &mut Engine, directory: &Path) -> Result<(), TrainErr
     let mut moments = open_weights(&directory.join(OPTIMIZER))?;
     let steps = moments.metadata(STEPS)?;
     let steps = steps.parse().map_err(|_| moments.corrupt(format!("the number of steps is {steps:?}")))?;
+    let places = places(&engine.options().model);
     let (mut first, mut second) = (Vec::new(), Vec::new());
-    for Parameter { spec, .. } in engine.parameters().iter() {
+    for Place { spec, .. } in &places {
         first.push(moments.take(&format!("m.{}", spec.name), &spec.shape)?);
         second.push(moments.take(&format!("v.{}", spec.name), &spec.shape)?);
     }
     moments.expect_empty()?;
-    let stored = engine.parameters().find_in(&mut weights)?;
+    let stored = weights.take_parameters(places.iter().map(|place| &place.spec))?;
     // From here on nothing can be missing.
-    overwrite(engine, State::Weights, &mut weights, &stored)?;
-    overwrite(engine, State::First, &mut moments, &first)?;
-    overwrite(engine, State::Second, &mut moments, &second)?;
+    overwrite(engine, &places, State::Weights, &mut weights, &stored)?;
+    overwrite(engine, &places, State::First, &mut moments, &first)?;
+    overwrite(engine, &places, State::Second, &mut moments, &second)?;
     engine.steps = steps;
     Ok(())
 }
 
 pub(crate) fn load_parameters(engine: &mut Engine, directory: &Path) -> Result<(), TrainError> {
     let mut weights = open_weights(&directory.join(MODEL))?;
-    let stored = engine.parameters().find_in(&mut weights)?;
-    overwrite(engine, State::Weights, &mut weights, &stored)
+    let places = places(&engine.options().model);
+    let stored = weights.take_parameters(places.iter().map(|place| &place.spec))?;
+    overwrite(engine, &places, State::Weights, &mut weights, &stored)
 }
 
 /// Replaces a state by tensors of a file, which are in the parameters' order.
 fn overwrite(
     engine: &mut Engine,
+    places: &[Place],
     state: State,
     file: &mut WeightFile,
     stored: &[StoredTensor],
 ) -> Result<(), TrainError> {
-    let Engine { transformer, backend, .. } = engine;
-    let ranges = transformer.parameters().layout().ranges();
-    file.read(stored, |index, first, values| backend.write(state, ranges[index].start + first, values))
+    let backend = &mut engine.backend;
+    file.read(stored, |index, first, values| backend.write(state, places[index].range.start + first, values))
 }

@@ -1,11 +1,11 @@
 use crate::{
-    TrainError, TrainOptions,
-    backend::{Backend, Cpu, LossOptions, Outcome, Update, cpu_plan},
-    checkpoint::{Files, Snapshot},
+    Device, TrainError, TrainOptions,
+    backend::{Backend, Cpu, LossOptions, Outcome, State, Update, cpu_plan, cuda},
+    checkpoint::{Files, Place, Snapshot, places},
+    continuation::Continuation,
     plan::{Plan, PlanShape},
     step::{MicroBatch, Step},
 };
-use candle_core::Device;
 use candlewick_feed::{Batch, IGNORED};
 use candlewick_model::{Generator, ModelError, Parameters, SamplerOptions, Transformer};
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -17,7 +17,8 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct Engine {
     options: TrainOptions,
-    pub(crate) transformer: Transformer,
+    /// The model whose values the CPU's step changes; a GPU's weights are there alone.
+    transformer: Option<Transformer>,
     pub(crate) backend: Box<dyn Backend>,
     pub(crate) steps: u64,
     /// Updates left out since the last one that was made.
@@ -57,35 +58,67 @@ impl Engine {
     /// A model, fresh or with the weights of another (`init_from`), and a fresh optimizer.
     ///
     /// # Errors
-    /// `CONFIG_INVALID`, `OUT_OF_MEMORY_HOST`; `CHECKPOINT_CORRUPT` for weights that cannot be read.
+    /// `CONFIG_INVALID`, `OUT_OF_MEMORY_HOST`; `CHECKPOINT_CORRUPT` for weights that cannot be read; on a GPU
+    /// `CUDA_UNAVAILABLE` and `CUDA_DRIVER_TOO_OLD` with what is missing, `OUT_OF_MEMORY_DEVICE`.
     pub fn new(options: &TrainOptions) -> Result<Self, TrainError> {
         options.validate()?;
-        let threads = options.threads.unwrap_or(0);
-        let pool = ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|index| format!("train-{index}"))
-            .build()
-            .map_err(|error| {
-                TrainError::new(
-                    "OUT_OF_MEMORY_HOST",
-                    format!("cannot start {threads} threads: {error}"),
-                    "set a smaller number of threads, or raise the limit of processes (ulimit -u)",
-                )
-            })?;
+        match options.device {
+            Device::Cpu => Self::on_cpu(options),
+            Device::Cuda(ordinal) => {
+                let plan = cuda::plan(&options.model, plan_shape(options))?;
+                let backend = cuda::on_gpu(ordinal, &options.model, plan.clone())?;
+                Self::on_device(options, backend, plan)
+            }
+        }
+    }
+
+    fn on_cpu(options: &TrainOptions) -> Result<Self, TrainError> {
+        let pool = threads(options.threads.unwrap_or(0))?;
+        let (model, host) = (options.model.clone(), candle_core::Device::Cpu);
         let transformer = match &options.init_from {
-            None => Transformer::new(options.model.clone(), options.seed, &Device::Cpu)?,
-            Some(directory) => Transformer::with_weights_of(options.model.clone(), directory, &Device::Cpu)?,
+            None => Transformer::new(model, options.seed, &host)?,
+            Some(directory) => Transformer::with_weights_of(model, directory, &host)?,
         };
-        let shape = PlanShape {
-            rows: options.micro_batch_size.min(options.global_batch_size),
-            length: options.sequence_length,
-            recompute: options.recompute,
-            moments: options.optimizer.moments,
-        };
-        let plan = cpu_plan(&options.model, shape, pool.current_num_threads());
+        let plan = cpu_plan(&options.model, plan_shape(options), pool.current_num_threads());
         let backend = Box::new(Cpu::new(&transformer, &plan)?);
+        Ok(Self::of(options, Some(transformer), backend, plan, pool))
+    }
+
+    /// On a backend that has nothing yet: the weights are brought there a parameter at a time.
+    pub(crate) fn on_device(
+        options: &TrainOptions,
+        mut backend: Box<dyn Backend>,
+        plan: Plan,
+    ) -> Result<Self, TrainError> {
+        let TrainOptions { model, seed, init_from, .. } = options;
+        let stored = init_from
+            .as_ref()
+            .map(|directory| Transformer::check_weights_of(model, directory))
+            .transpose()?;
+        let mut values = Vec::new();
+        for Place { spec, range } in places(model) {
+            match &stored {
+                Some(stored) => values = stored.read(&spec.name)?,
+                None => {
+                    values.resize(range.len(), 0.0);
+                    spec.initialize(*seed, &mut values);
+                }
+            }
+            backend.write(State::Weights, range.start, &values)?;
+        }
+        // The device has threads of its own; one gives it what to do.
+        Ok(Self::of(options, None, backend, plan, threads(1)?))
+    }
+
+    fn of(
+        options: &TrainOptions,
+        transformer: Option<Transformer>,
+        backend: Box<dyn Backend>,
+        plan: Plan,
+        pool: ThreadPool,
+    ) -> Self {
         let step = Step::new(&options.model, plan);
-        Ok(Self { options: options.clone(), transformer, backend, steps: 0, skipped: 0, step, pool })
+        Self { options: options.clone(), transformer, backend, steps: 0, skipped: 0, step, pool }
     }
 
     /// Completed updates.
@@ -98,14 +131,20 @@ impl Engine {
         &self.options
     }
 
-    /// The model as it stands, for generation.
+    /// The model as it stands.
+    ///
+    /// # Panics
+    /// Where the step does not run on the CPU: the host has no copy of the weights then.
     pub fn transformer(&self) -> &Transformer {
-        &self.transformer
+        self.transformer.as_ref().expect("the step runs on the CPU")
     }
 
     /// The parameters as they stand.
+    ///
+    /// # Panics
+    /// As [`Engine::transformer`].
     pub fn parameters(&self) -> &Parameters {
-        self.transformer.parameters()
+        self.transformer().parameters()
     }
 
     /// Where everything lies.
@@ -265,28 +304,48 @@ impl Engine {
     /// `interrupted` said so, which is asked before each token.
     ///
     /// # Errors
-    /// `USAGE` for an empty prompt or bad options, `TOKENIZER_MISMATCH` for an id beyond the vocabulary, `DIVERGED`.
+    /// `USAGE` for an empty prompt or bad options, `TOKENIZER_MISMATCH` for an id beyond the vocabulary, `DIVERGED`; what
+    /// the device says.
     pub fn generate(
-        &self,
+        &mut self,
         prompt: &[u32],
         max_tokens: usize,
         options: SamplerOptions,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Option<Vec<u32>>, TrainError> {
-        let mut generator = Generator::new(&self.transformer, prompt, options)?;
+        let Self { transformer, backend, step, pool, .. } = self;
+        let mut next: Box<dyn FnMut() -> Result<u32, TrainError> + Send> = match transformer {
+            Some(transformer) => {
+                let mut generator = Generator::new(transformer, prompt, options)?;
+                Box::new(move || Ok(generator.next_id()?))
+            }
+            None => {
+                let mut continuation = Continuation::new(&self.options.model, step, prompt, options)?;
+                Box::new(move || continuation.next_id(step, &mut **backend))
+            }
+        };
         let end = self.options.model.eos_token_id;
         let mut text = Vec::new();
         while text.len() < max_tokens {
             if interrupted() {
                 return Ok(None);
             }
-            let id = self.pool.install(|| generator.next_id())?;
+            let id = pool.install(&mut next)?;
             if Some(id) == end {
                 break;
             }
             text.push(id);
         }
         Ok(Some(text))
+    }
+
+    /// The logits behind `ids`, at most a sequence of them, by the step's own forward pass.
+    #[cfg(test)]
+    pub(crate) fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>, TrainError> {
+        let Self { backend, step, options, .. } = self;
+        let mut logits = vec![0.0; options.model.vocab_size];
+        crate::continuation::read(step, &mut **backend, &mut ids.to_vec(), &mut logits)?;
+        Ok(logits)
     }
 
     /// Goes on from what [`Engine::save`] wrote: parameters, moments and steps. Nothing has changed when the files are of
@@ -333,6 +392,28 @@ impl Engine {
             .into());
         }
         Ok(())
+    }
+}
+
+/// So many threads; 0 for one a core.
+fn threads(count: usize) -> Result<ThreadPool, TrainError> {
+    ThreadPoolBuilder::new().num_threads(count).thread_name(|index| format!("train-{index}")).build().map_err(
+        |error| {
+            TrainError::new(
+                "OUT_OF_MEMORY_HOST",
+                format!("cannot start {count} threads: {error}"),
+                "set a smaller number of threads, or raise the limit of processes (ulimit -u)",
+            )
+        },
+    )
+}
+
+fn plan_shape(options: &TrainOptions) -> PlanShape {
+    PlanShape {
+        rows: options.micro_batch_size.min(options.global_batch_size),
+        length: options.sequence_length,
+        recompute: options.recompute,
+        moments: options.optimizer.moments,
     }
 }
 

@@ -2,10 +2,14 @@
 //! pack meanwhile comes from the function that sizes it.
 
 use crate::{
-    Moments, Recompute, TrainError, TrainOptions,
-    backend::{Cpu, CpuBytes},
+    Device, Moments, Recompute, TrainError, TrainOptions,
+    backend::{
+        Cpu, CpuBytes,
+        cuda::{self, CudaBytes},
+    },
     plan::{Plan, PlanShape},
 };
+use candlewick_cuda::WORKSPACE_BYTES;
 use candlewick_feed::FeedMemory;
 use candlewick_model::{ModelConfig, kernels::packing_bytes};
 use serde::{Deserialize, Serialize};
@@ -31,6 +35,9 @@ pub struct EngineShape {
     /// Type of the optimizer's moments.
     #[serde(default)]
     pub moments: Moments,
+    /// Where the step runs.
+    #[serde(default)]
+    pub device: Device,
 }
 
 impl EngineShape {
@@ -40,6 +47,9 @@ impl EngineShape {
     /// `CONFIG_INVALID` naming the key.
     pub fn validate(&self) -> Result<(), TrainError> {
         self.model.validate()?;
+        if self.device != Device::Cpu {
+            cuda::check(&self.model)?;
+        }
         let ModelConfig { hidden_size, intermediate_size, num_hidden_layers, .. } = self.model;
         let widths = hidden_size + intermediate_size + self.model.query_size() + self.model.key_value_size();
         let values = [self.global_batch_size, self.sequence_length, widths, num_hidden_layers]
@@ -85,7 +95,10 @@ impl EngineShape {
             recompute: self.recompute,
             moments: self.moments,
         };
-        let mut needs = Cpu::needs(&self.model, shape.rows, shape.length, self.threads);
+        let mut needs = match self.device {
+            Device::Cpu => Cpu::needs(&self.model, shape.rows, shape.length, self.threads),
+            Device::Cuda(_) => cuda::needs(&self.model, &shape),
+        };
         needs.logit_rows = needs.logit_rows.min(rows);
         Plan::new(&self.model, shape, needs)
     }
@@ -101,6 +114,7 @@ impl From<&TrainOptions> for EngineShape {
             threads: options.threads.unwrap_or_else(|| available_parallelism().map_or(1, usize::from)),
             recompute: options.recompute,
             moments: options.optimizer.moments,
+            device: options.device,
         }
     }
 }
@@ -151,6 +165,51 @@ pub struct RunMemory {
     pub snapshot: u64,
     /// The most at a time, the copy included.
     pub peak: u64,
+    /// What the GPU holds, where the step runs on one: all of what is above that is of the engine, but what copies to the GPU
+    /// go through (`scratch`).
+    pub device: Option<DeviceMemory>,
+}
+
+/// What a run takes of a GPU's memory, by category, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct DeviceMemory {
+    /// Master weights in f32, and bf16 that products read.
+    pub weights: u64,
+    /// Gradients, f32.
+    pub gradients: u64,
+    /// Both moments of AdamW.
+    pub moments: u64,
+    /// What a micro-batch leaves for its way back, and the gradients on the way, bf16.
+    pub activations: u64,
+    /// What the logits of a chunk of tokens take beyond gradients that are not there yet, whose place they have.
+    pub logits: u64,
+    /// What kernels and products use while they run.
+    pub scratch: u64,
+    /// What the driver and cuBLAS keep besides: assumed.
+    pub driver: u64,
+    /// All of it, from the first step to the last.
+    pub required: u64,
+}
+
+/// Handles of cuBLAS, loaded kernels, page tables. Nobody has measured it yet; what a context takes is not in here, since
+/// what is free is asked for in one.
+const DRIVER_BYTES: u64 = 256 << 20;
+
+fn device_memory(engine: &EngineShape, plan: &Plan) -> DeviceMemory {
+    let CudaBytes { weights, gradients, moments, activations, scratch } = cuda::bytes(plan, &engine.model);
+    let logits = 2 * (plan.activations - engine.plan_with_logits_of(0).activations) as u64;
+    let mut memory = DeviceMemory {
+        weights,
+        gradients,
+        moments,
+        activations: activations - logits,
+        logits,
+        scratch: scratch + WORKSPACE_BYTES as u64,
+        driver: DRIVER_BYTES,
+        required: 0,
+    };
+    memory.required = weights + gradients + moments + activations + memory.scratch + memory.driver;
+    memory
 }
 
 /// More held-out text than any run would read.
@@ -159,33 +218,20 @@ const HELD_OUT_BYTES: u64 = 1 << 50;
 /// Bytes of a value.
 const F32: u64 = 4;
 
-/// Memory of a run on the CPU.
+/// Memory of a run.
 pub fn run_memory(engine: &EngineShape, around: &Surroundings) -> RunMemory {
-    let EngineShape { model, threads, .. } = engine;
     let bytes = |values: usize| values as u64 * F32;
     let plan = engine.plan();
-    let CpuBytes { gradients, moments, activations, scratch } = Cpu::bytes(&plan);
-    let logits = bytes(plan.activations - engine.plan_with_logits_of(0).activations);
-    let rotary = bytes(model.max_position_embeddings * model.head_dim);
-
+    let weights = bytes(plan.parameters);
     let batch = bytes(engine.global_batch_size * engine.sequence_length);
     let held_out =
         (around.held_out_documents as u64).saturating_mul(2 * around.feed.document_bytes).min(HELD_OUT_BYTES);
-    let weights = bytes(plan.parameters);
     let mut memory = RunMemory {
-        weights,
-        gradients,
-        moments,
-        activations: activations - logits + rotary,
-        logits,
-        scratch: scratch + packing_bytes(*threads) as u64,
         // A batch's inputs and targets, and the targets of the next while it is filled.
         stream: around.feed.bytes() + 3 * batch + held_out,
         tokenizer: around.feed.cache_bytes() + around.tokenizer as u64 * TOKEN_BYTES,
         process: around.process,
-        required: 0,
-        snapshot: 0,
-        peak: 0,
+        ..engine_memory(engine, &plan)
     };
     memory.required = memory.total();
     // The files hold f32, whatever the moments are.
@@ -194,6 +240,43 @@ pub fn run_memory(engine: &EngineShape, around: &Surroundings) -> RunMemory {
     memory.snapshot = if left.is_none_or(|left| copy <= left / 2) { copy } else { 0 };
     memory.peak = memory.required + memory.snapshot;
     memory
+}
+
+/// The engine's part; the rest is 0.
+fn engine_memory(engine: &EngineShape, plan: &Plan) -> RunMemory {
+    let bytes = |values: usize| values as u64 * F32;
+    let nothing = RunMemory {
+        weights: 0,
+        gradients: 0,
+        moments: 0,
+        activations: 0,
+        logits: 0,
+        scratch: 0,
+        stream: 0,
+        tokenizer: 0,
+        process: 0,
+        required: 0,
+        snapshot: 0,
+        peak: 0,
+        device: None,
+    };
+    if engine.device != Device::Cpu {
+        let device = Some(device_memory(engine, plan));
+        return RunMemory { scratch: cuda::staging_bytes(plan), device, ..nothing };
+    }
+    let EngineShape { model, threads, .. } = engine;
+    let CpuBytes { gradients, moments, activations, scratch } = Cpu::bytes(plan);
+    let logits = bytes(plan.activations - engine.plan_with_logits_of(0).activations);
+    let rotary = bytes(model.max_position_embeddings * model.head_dim);
+    RunMemory {
+        weights: bytes(plan.parameters),
+        gradients,
+        moments,
+        activations: activations - logits + rotary,
+        logits,
+        scratch: scratch + packing_bytes(*threads) as u64,
+        ..nothing
+    }
 }
 
 impl RunMemory {

@@ -2,6 +2,7 @@
 
 pub mod backend;
 mod checkpoint;
+mod continuation;
 mod engine;
 mod error;
 mod footprint;
@@ -16,7 +17,7 @@ mod trainer;
 pub use checkpoint::{Files, Snapshot};
 pub use engine::{Engine, StepOutcome, StepStats};
 pub use error::TrainError;
-pub use footprint::{EngineShape, RunMemory, Surroundings, run_memory};
+pub use footprint::{DeviceMemory, EngineShape, RunMemory, Surroundings, run_memory};
 pub use options::{DEFAULT_MAX_SKIPPED_STEPS, Device, Moments, OptimizerOptions, TrainOptions};
 pub use plan::Recompute;
 pub use schedule::{Schedule, ScheduleKind};

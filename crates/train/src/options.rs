@@ -1,15 +1,51 @@
 use crate::{Schedule, TrainError, plan::Recompute};
 use candlewick_model::ModelConfig;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 /// Where the step runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String", into = "String")]
 pub enum Device {
     /// The processor, in f32.
     #[default]
     Cpu,
+    /// A GPU by its number in the driver's order, in bf16.
+    Cuda(usize),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(0) => f.write_str("cuda"),
+            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+        }
+    }
+}
+
+impl From<Device> for String {
+    fn from(device: Device) -> Self {
+        device.to_string()
+    }
+}
+
+impl TryFrom<String> for Device {
+    type Error = TrainError;
+
+    fn try_from(name: String) -> Result<Self, TrainError> {
+        let ordinal = match name.as_str() {
+            "cpu" => return Ok(Self::Cpu),
+            "cuda" => Some(0),
+            other => other.strip_prefix("cuda:").and_then(|ordinal| ordinal.parse().ok()),
+        };
+        ordinal.map(Self::Cuda).ok_or_else(|| {
+            TrainError::config(
+                format!("the device is {name:?}"),
+                "set training.device to cpu, cuda or cuda:N",
+            )
+        })
+    }
 }
 
 /// Type of AdamW's moments.

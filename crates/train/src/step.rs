@@ -65,6 +65,22 @@ impl Step {
         self.backward(backend, batch)
     }
 
+    /// Logits behind token `at` of one sequence, one a vocabulary entry; what a step has left is lost.
+    pub(crate) fn logits(
+        &self,
+        backend: &mut dyn Backend,
+        inputs: &[u32],
+        at: usize,
+        into: &mut [f32],
+    ) -> Result<(), TrainError> {
+        let targets = vec![IGNORED_TARGET; inputs.len()];
+        self.forward(backend, MicroBatch { inputs, targets: &targets, length: inputs.len() }, false)?;
+        let (plan, width) = (&self.plan, self.config.hidden_size);
+        let x = plan.last_normed.part(at * width, width);
+        backend.linear(plan.logits, x, plan.head, 1)?;
+        backend.values(plan.logits.part(0, into.len()), into)
+    }
+
     fn shape(&self, batch: MicroBatch<'_>) -> AttentionShape {
         attention_shape(&self.config, batch.inputs.len() / batch.length, batch.length)
     }
@@ -72,12 +88,12 @@ impl Step {
     /// A block is m = x + O·attention(norm x), then m + down·(silu(gate)·up)(norm m). Each sum is made together with the
     /// norm that follows it, the last norm included.
     fn forward(
-        &mut self,
+        &self,
         backend: &mut dyn Backend,
         batch: MicroBatch<'_>,
         keep: bool,
     ) -> Result<(), TrainError> {
-        let Self { config, plan, .. } = &*self;
+        let Self { config, plan, .. } = self;
         let (tokens, eps, shape) = (batch.inputs.len(), config.rms_norm_eps, self.shape(batch));
         // Without a way back, one block's buffers serve all.
         let state = |layer: usize| plan.blocks[if keep { layer } else { 0 }];

@@ -1,8 +1,8 @@
 //! How fast a step is on this machine, without data.
 
 use crate::{
-    DEFAULT_MAX_SKIPPED_STEPS, Device, Engine, EngineShape, OptimizerOptions, Schedule, ScheduleKind,
-    StepOutcome, TrainError, TrainOptions,
+    DEFAULT_MAX_SKIPPED_STEPS, Engine, EngineShape, OptimizerOptions, Schedule, ScheduleKind, StepOutcome,
+    TrainError, TrainOptions,
 };
 use candlewick_feed::Batch;
 use candlewick_model::Random;
@@ -29,6 +29,7 @@ impl StepTimer {
             threads,
             recompute,
             moments,
+            device,
         } = shape.clone();
         let mut random = Random::stream(1, "step timer");
         let vocabulary = model.vocab_size as u64;
@@ -54,7 +55,7 @@ impl StepTimer {
                 decay_ratio: 0.2,
             },
             seed: 1,
-            device: Device::Cpu,
+            device,
             threads: Some(threads),
             init_from: None,
             z_loss: 0.0,

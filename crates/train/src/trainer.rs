@@ -565,10 +565,11 @@ impl Runner {
         Ok(Event::Eval { step: self.engine.steps(), nats, targets: held_out.targets().len() as u64 })
     }
 
-    fn sample(&self, request: SampleRequest) -> Result<Event, TrainError> {
+    fn sample(&mut self, request: SampleRequest) -> Result<Event, TrainError> {
         let SampleRequest { prompt, max_tokens, options } = request;
         let step = self.engine.steps();
-        let ids = self.engine.generate(&prompt, max_tokens, options, &|| self.interrupt.is_raised())?;
+        let Self { engine, interrupt, .. } = self;
+        let ids = engine.generate(&prompt, max_tokens, options, &|| interrupt.is_raised())?;
         Ok(ids.map_or(Event::Paused { step, reason: Pause::Stopped }, |ids| Event::Sample { step, ids }))
     }
 

@@ -1,13 +1,17 @@
 //! What the CUDA backend gives a GPU to do, read from a list: no GPU is needed, and none could say more of it.
-use candlewick_cuda::{Address, Argument, Element, Form, Launch, Product, Queue, Span, Trouble};
+use candlewick_cuda::{
+    Address, Argument, Element, Form, Launch, Product, Queue, Span, Trouble, WORKSPACE_BYTES,
+};
+use candlewick_feed::FeedMemory;
 use candlewick_model::{Architecture, ModelConfig};
 use candlewick_train::{
-    Moments,
+    Device, EngineShape, Moments, Surroundings,
     backend::{
         Backend, LossOptions, State, Update, Write,
         cuda::{Cuda, arena_bytes, check, needs},
     },
     plan::{Act, Plan, PlanShape, Recompute, attention_shape},
+    run_memory,
 };
 use std::cell::RefCell;
 
@@ -287,6 +291,45 @@ fn an_update_decays_matrices_alone_and_covers_every_parameter_once() {
     let all_launches = launches(&work);
     assert_eq!(of(all_launches[2]), (0, decayed, Argument::F32(1.0 - 1e-3 * 0.1)));
     assert_eq!(of(all_launches[3]), (decayed, all - decayed, Argument::F32(1.0)));
+}
+
+#[test]
+fn what_is_foretold_of_the_gpu_is_what_is_taken() {
+    for (head_dim, moments) in [(64, Moments::Float32), (128, Moments::Bfloat16)] {
+        let Machine { model, plan, bytes, .. } = Machine::new(head_dim, moments);
+        let shape = EngineShape {
+            model,
+            sequence_length: LENGTH,
+            micro_batch_size: ROWS,
+            global_batch_size: 4 * ROWS,
+            threads: 1,
+            recompute: Recompute::None,
+            moments,
+            device: Device::Cuda(0),
+        };
+        assert_eq!(shape.plan(), plan);
+        let feed = FeedMemory {
+            sources: 0,
+            shuffle_buffer_size: 0,
+            batch_size: 0,
+            document_bytes: 0,
+            batch_tokens: 0,
+            threads: 0,
+        };
+        let around = Surroundings { feed, tokenizer: 0, held_out_documents: 0, process: 0, available: None };
+        let memory = run_memory(&shape, &around);
+        let device = memory.device.expect("it runs on a GPU");
+        assert_eq!(device.required, (bytes + WORKSPACE_BYTES) as u64 + device.driver);
+        let parts = [device.weights, device.gradients, device.moments, device.activations, device.logits];
+        assert_eq!(parts.iter().sum::<u64>() + device.scratch + device.driver, device.required);
+        // Two bytes that products read and four of the master copy a parameter; two or four of each moment.
+        let n = plan.parameters as u64;
+        let moment = if moments == Moments::Float32 { 4 } else { 2 };
+        assert_eq!((device.weights, device.gradients), (6 * n, 4 * n));
+        assert_eq!(device.moments, 2 * moment * n);
+        // The host has none of it.
+        assert_eq!([memory.weights, memory.gradients, memory.moments, memory.activations], [0; 4]);
+    }
 }
 
 #[test]

@@ -81,7 +81,7 @@ bool serve() {
 
 }  // namespace
 
-void add_kernel(const std::string& name, const void* kernel, Invoke invoke) {
+void add_kernel(const std::string& name, const void* kernel, Invoke invoke, InvokeUntyped) {
   if (!entries().emplace(name, Entry{kernel, invoke}).second) fail("two kernels are called %s", name.c_str());
 }
 

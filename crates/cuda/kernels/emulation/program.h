@@ -70,6 +70,9 @@ struct Taken<T*> {
 
 using Invoke = void (*)(const void* kernel, const Launch&, const std::vector<Argument>&);
 
+// As the driver is given arguments: a pointer to each, whose types it does not know.
+using InvokeUntyped = void (*)(const void* kernel, const Launch&, void** arguments);
+
 // The function that launches kernels of one signature.
 template <class... A>
 struct Signature {
@@ -78,13 +81,26 @@ struct Signature {
     return std::tuple<A...>(Taken<A>::from(arguments[I], I)...);
   }
 
+  template <std::size_t... I>
+  static std::tuple<A...> all_untyped(void** arguments, std::index_sequence<I...>) {
+    return std::tuple<A...>(*static_cast<A*>(arguments[I])...);
+  }
+
   static void invoke(const void* kernel, const Launch& launch, const std::vector<Argument>& arguments) {
     if (arguments.size() != sizeof...(A)) fail("%zu arguments, not %zu", sizeof...(A), arguments.size());
+    call(kernel, launch, all(arguments, std::index_sequence_for<A...>()));
+  }
+
+  static void invoke_untyped(const void* kernel, const Launch& launch, void** arguments) {
+    call(kernel, launch, all_untyped(arguments, std::index_sequence_for<A...>()));
+  }
+
+ private:
+  static void call(const void* kernel, const Launch& launch, const std::tuple<A...>& arguments) {
     struct Call {
       void (*kernel)(A...);
       std::tuple<A...> arguments;
-    } call = {reinterpret_cast<void (*)(A...)>(const_cast<void*>(kernel)),
-              all(arguments, std::index_sequence_for<A...>())};
+    } call = {reinterpret_cast<void (*)(A...)>(const_cast<void*>(kernel)), arguments};
     run(
         launch,
         [](void* context) {
@@ -95,7 +111,7 @@ struct Signature {
   }
 };
 
-void add_kernel(const std::string& name, const void* kernel, Invoke invoke);
+void add_kernel(const std::string& name, const void* kernel, Invoke invoke, InvokeUntyped invoke_untyped);
 
 // Adds the kernels of a file when the program starts.
 class Kernels {
@@ -114,7 +130,8 @@ class Kernels {
   void add(void (*kernel)(A...)) {
     const std::size_t first = names_.find_first_not_of(", ", at_), end = names_.find(',', first);
     at_ = end == std::string::npos ? names_.size() : end;
-    add_kernel(names_.substr(first, at_ - first), reinterpret_cast<const void*>(kernel), &Signature<A...>::invoke);
+    add_kernel(names_.substr(first, at_ - first), reinterpret_cast<const void*>(kernel), &Signature<A...>::invoke,
+               &Signature<A...>::invoke_untyped);
   }
 
   std::string names_;

@@ -530,6 +530,11 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    fn values(&self, act: Act, into: &mut [f32]) -> Result<(), TrainError> {
+        into.copy_from_slice(&self.arena.values[self.arena.range(act, into.len())]);
+        Ok(())
+    }
+
     fn write(&mut self, state: State, first: usize, values: &[f32]) -> Result<(), TrainError> {
         let range = first..first + values.len();
         let at = match state {

@@ -256,6 +256,9 @@ pub trait Backend: Debug + Send {
     /// Writes values of a state from `first` on. Weights are also rounded into those that the products read.
     fn write(&mut self, state: State, first: usize, values: &[f32]) -> Result<(), TrainError>;
 
+    /// Activations that are there, as f32; waits for what is under way.
+    fn values(&self, act: Act, into: &mut [f32]) -> Result<(), TrainError>;
+
     /// The gradient of a weight, for tests.
     fn gradient(&self, weight: Weight, into: &mut [f32]) -> Result<(), TrainError>;
 }

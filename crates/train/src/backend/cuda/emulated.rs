@@ -13,10 +13,12 @@ use std::{
 use candlewick_cuda::{
     Address, Argument, Element, Form, Launch, Product, Queue, Span, Trouble, kernels::SOURCES,
 };
-use candlewick_model::{Architecture, FlatLayout, Random, Transformer};
+use candlewick_feed::Batch;
+use candlewick_model::{Architecture, Decoder, FlatLayout, Random, SamplerOptions, Transformer};
 
 use super::*;
 use crate::{
+    DEFAULT_MAX_SKIPPED_STEPS, Engine, OptimizerOptions, Schedule, ScheduleKind, StepOutcome, TrainOptions,
     backend::{Cpu, cpu_plan},
     plan::Recompute,
     step::{MicroBatch, Step},
@@ -369,4 +371,130 @@ fn updates_follow_the_cpus_and_a_skipped_one_changes_nothing() {
         let after = [State::Weights, State::First, State::Second].map(|state| all(&pair, state));
         assert!(before == after, "a skipped update has changed something");
     }
+}
+
+fn options(moments: Moments, device: Device) -> TrainOptions {
+    TrainOptions {
+        model: model(Architecture::Qwen3, true, 2),
+        sequence_length: LENGTH,
+        micro_batch_size: 1,
+        global_batch_size: ROWS,
+        optimizer: OptimizerOptions {
+            lr: 3e-3,
+            betas: [0.9, 0.95],
+            eps: 1e-8,
+            weight_decay: 0.1,
+            clip_grad_norm: Some(1.0),
+            moments,
+        },
+        schedule: Schedule {
+            kind: ScheduleKind::Constant,
+            warmup_steps: 0,
+            final_lr_ratio: 0.1,
+            decay_ratio: 0.2,
+        },
+        seed: SEED,
+        device,
+        init_from: None,
+        threads: Some(1),
+        z_loss: 0.0,
+        recompute: Recompute::None,
+        max_skipped_steps: DEFAULT_MAX_SKIPPED_STEPS,
+    }
+}
+
+/// An engine as on a GPU.
+fn on_kernels(options: &TrainOptions) -> Engine {
+    let TrainOptions { model, sequence_length: length, micro_batch_size: rows, recompute, .. } = options;
+    let shape =
+        PlanShape { rows: *rows, length: *length, recompute: *recompute, moments: options.optimizer.moments };
+    let plan = super::plan(model, shape).expect("the kernels take the model");
+    let host = Host::new(arena_bytes(&plan, model));
+    let cuda = Cuda::new(host, model, plan.clone(), BASE).expect("a backend");
+    Engine::on_device(options, Box::new(cuda), plan).expect("an engine")
+}
+
+fn batch(step: u64) -> Batch {
+    let mut random = Random::stream(SEED, &format!("batch {step}"));
+    let tokens = ROWS * LENGTH;
+    let ids: Vec<u32> = (0..=tokens).map(|_| (random.normal().abs() * 20.0) as u32 % 56).collect();
+    Batch {
+        inputs: ids[..tokens].to_vec(),
+        targets: ids[1..].to_vec(),
+        rows: ROWS,
+        sequence_length: LENGTH,
+        counted: tokens as u64,
+    }
+}
+
+fn loss(engine: &mut Engine, step: u64) -> f64 {
+    match engine.step(&batch(step), 0.0, &|| false).expect("a step") {
+        StepOutcome::Done(stats) => stats.loss,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn states(engine: &Engine) -> [Vec<f32>; 3] {
+    [State::Weights, State::First, State::Second].map(|state| {
+        let mut values = vec![0.0; engine.plan().parameters];
+        engine.backend.read(state, 0, &mut values).expect("a state");
+        values
+    })
+}
+
+#[test]
+fn a_run_goes_on_on_the_other_kind_of_hardware_with_every_bit_of_its_state() {
+    for moments in [Moments::Float32, Moments::Bfloat16] {
+        let mut gpu = on_kernels(&options(moments, Device::Cuda(0)));
+        let mut cpu = Engine::new(&options(moments, Device::Cpu)).expect("an engine");
+        assert!(states(&gpu) == states(&cpu), "a run begins with the same weights wherever it does");
+        for step in 1..=2 {
+            let [ours, cpus] = [&mut gpu, &mut cpu].map(|engine| loss(engine, step));
+            assert!((ours - cpus).abs() <= 2.0 * LOSS * cpus, "step {step}: {ours} {cpus}");
+        }
+        for from_gpu in [true, false] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let (from, to) = if from_gpu { (&gpu, &mut cpu) } else { (&cpu, &mut gpu) };
+            if from_gpu {
+                // The copy that a checkpoint is written from is the same as the checkpoint.
+                from.snapshot().expect("a copy").expect("memory").write(directory.path()).expect("written");
+            } else {
+                from.save(directory.path()).expect("written");
+            }
+            to.load(directory.path()).expect("read");
+            assert!(states(from) == states(to) && from.steps() == to.steps());
+            let [ours, cpus] = [&mut gpu, &mut cpu].map(|engine| loss(engine, 3 + u64::from(from_gpu)));
+            assert!((ours - cpus).abs() <= 2.0 * LOSS * cpus, "{ours} {cpus}");
+        }
+    }
+}
+
+#[test]
+fn a_text_is_continued_by_the_weights_that_the_device_has() {
+    let mut gpu = on_kernels(&options(Moments::Float32, Device::Cuda(0)));
+    let mut cpu = Engine::new(&options(Moments::Float32, Device::Cpu)).expect("an engine");
+    loss(&mut gpu, 1);
+    let directory = tempfile::tempdir().expect("a directory");
+    gpu.save(directory.path()).expect("written");
+    cpu.load(directory.path()).expect("read");
+    // At most a sequence; a tile of 64 tokens is whole at 64, and begun at 65.
+    for tokens in [1, 7, 64, 65, LENGTH] {
+        let ids: Vec<u32> = (0..tokens as u32).map(|token| token * 7 % 56).collect();
+        let expected = Decoder::new(cpu.transformer()).expect("a decoder").read(&ids).expect("logits");
+        let logits = gpu.logits(&ids).expect("logits");
+        let largest = expected.iter().fold(0.0f32, |most, logit| most.max(logit.abs()));
+        for (ours, candles) in logits.iter().zip(&expected) {
+            assert!((ours - candles).abs() <= 2e-2 * largest, "{tokens} tokens: {ours} {candles}");
+        }
+    }
+    let options = SamplerOptions { temperature: 1.0, top_k: None, top_p: None, seed: 3, vocabulary: 50 };
+    // Longer than a sequence: the older half is dropped on the way.
+    let mut text = |prompt: &[u32]| gpu.generate(prompt, LENGTH + 5, options.clone(), &|| false);
+    let written = text(&[1, 2, 3]).expect("a text").expect("nobody stops it");
+    assert_eq!(written.len(), LENGTH + 5);
+    assert!(written.iter().all(|&id| id < 50));
+    assert_eq!(text(&[1, 2, 3]).expect("a text").expect("nobody stops it"), written);
+    assert_eq!(text(&[]).expect_err("no prompt").code, "USAGE");
+    assert_eq!(text(&[56]).expect_err("no such token").code, "TOKENIZER_MISMATCH");
+    assert_eq!(gpu.generate(&[1], 4, options, &|| true).expect("a text"), None);
 }

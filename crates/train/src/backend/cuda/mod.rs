@@ -5,11 +5,11 @@
 
 use super::{Backend, LossOptions, Outcome, State, Update, Write};
 use crate::{
-    Moments, TrainError,
+    Device, Moments, TrainError,
     plan::{Act, F32, Matrix, Needs, Plan, PlanShape, Weight},
 };
 use candlewick_cuda::{
-    Address, Argument, Element, Form, Launch, Product, ProductShape, Queue, Span, Trouble,
+    Address, Argument, Element, Form, Launch, Product, ProductShape, Queue, STAGES, Span, Trouble,
     kernels::{self, Geometry},
 };
 use candlewick_model::{
@@ -132,6 +132,38 @@ impl Places {
 /// Bytes of the GPU's memory that a run takes at once, beside the products' workspace.
 pub fn arena_bytes(plan: &Plan, model: &ModelConfig) -> usize {
     Places::new(plan, model, Address(0)).bytes
+}
+
+/// What a run takes of a GPU's memory, in bytes; together [`arena_bytes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CudaBytes {
+    /// The master weights, and what products read.
+    pub weights: u64,
+    /// Gradients of all parameters.
+    pub gradients: u64,
+    /// Both moments.
+    pub moments: u64,
+    /// What a micro-batch leaves, the gradients on the way, logits, ids.
+    pub activations: u64,
+    /// What kernels use while they run.
+    pub scratch: u64,
+}
+
+/// The parts of [`arena_bytes`].
+pub fn bytes(plan: &Plan, model: &ModelConfig) -> CudaBytes {
+    let places = Places::new(plan, model, Address(0));
+    let sum = |spans: &[Span]| spans.iter().map(|span| span.bytes() as u64).sum::<u64>();
+    let weights = sum(&[places.weights, places.master]);
+    let gradients = 4 * plan.gradients.len as u64;
+    let moments = sum(&places.moments);
+    let scratch = 4 * plan.scratch.len as u64;
+    let activations = places.bytes as u64 - weights - gradients - moments - scratch;
+    CudaBytes { weights, gradients, moments, activations, scratch }
+}
+
+/// Bytes of page-locked memory of the host that copies to the GPU go through.
+pub fn staging_bytes(plan: &Plan) -> u64 {
+    (STAGES * 4 * CHUNK.min(plan.parameters)) as u64
 }
 
 /// A GPU, or what stands for one, as the backend of a step.
@@ -572,20 +604,7 @@ impl<Q: Queue> Backend for Cuda<Q> {
     }
 
     fn read(&self, state: State, first: usize, into: &mut [f32]) -> Result<(), TrainError> {
-        let span = self.state(state).part(first, into.len());
-        let size = span.element.size();
-        let mut bytes = vec![0; into.len().min(CHUNK) * size];
-        for (part, values) in into.chunks_mut(CHUNK).enumerate() {
-            let bytes = &mut bytes[..values.len() * size];
-            self.queue.download(span.part(part * CHUNK, values.len()), bytes)?;
-            for (value, bytes) in values.iter_mut().zip(bytes.chunks_exact(size)) {
-                *value = match *bytes {
-                    [a, b] => f32::from_le_bytes([0, 0, a, b]),
-                    _ => float_at(bytes, 0),
-                };
-            }
-        }
-        Ok(())
+        self.copy(self.state(state).part(first, into.len()), into)
     }
 
     fn write(&mut self, state: State, first: usize, values: &[f32]) -> Result<(), TrainError> {
@@ -610,13 +629,12 @@ impl<Q: Queue> Backend for Cuda<Q> {
         Ok(())
     }
 
+    fn values(&self, act: Act, into: &mut [f32]) -> Result<(), TrainError> {
+        self.copy(self.act(act), into)
+    }
+
     fn gradient(&self, weight: Weight, into: &mut [f32]) -> Result<(), TrainError> {
-        let mut bytes = vec![0; into.len() * 4];
-        self.queue.download(self.dw(weight), &mut bytes)?;
-        for (at, value) in into.iter_mut().enumerate() {
-            *value = float_at(&bytes, at * 4);
-        }
-        Ok(())
+        self.copy(self.dw(weight), into)
     }
 }
 
@@ -625,6 +643,23 @@ fn float_at(bytes: &[u8], at: usize) -> f32 {
 }
 
 impl<Q: Queue> Cuda<Q> {
+    /// The first values of a span, some at a time.
+    fn copy(&self, span: Span, into: &mut [f32]) -> Result<(), TrainError> {
+        let size = span.element.size();
+        let mut bytes = vec![0; into.len().min(CHUNK) * size];
+        for (part, values) in into.chunks_mut(CHUNK).enumerate() {
+            let bytes = &mut bytes[..values.len() * size];
+            self.queue.download(span.part(part * CHUNK, values.len()), bytes)?;
+            for (value, bytes) in values.iter_mut().zip(bytes.chunks_exact(size)) {
+                *value = match *bytes {
+                    [a, b] => f32::from_le_bytes([0, 0, a, b]),
+                    _ => float_at(bytes, 0),
+                };
+            }
+        }
+        Ok(())
+    }
+
     fn norm(
         &mut self,
         sums: [Argument; 3],
@@ -655,23 +690,67 @@ fn sizes(shape: AttentionShape) -> [Argument; 4] {
     [int(shape.length), int(shape.heads), int(shape.key_value_heads), real(scale)]
 }
 
-/// The backend on GPU 0: opens it, takes all of its memory at once, and brings the weights there.
+/// The plan of a micro-batch on a GPU.
+///
+/// # Errors
+/// `CONFIG_INVALID` for a model that the kernels are not made for.
+pub fn plan(model: &ModelConfig, shape: PlanShape) -> Result<Plan, TrainError> {
+    check(model)?;
+    Ok(Plan::new(model, shape, needs(model, &shape)))
+}
+
+/// The backend on a GPU: opens it and takes all of its memory at once.
 ///
 /// # Errors
 /// `CUDA_UNAVAILABLE` and `CUDA_DRIVER_TOO_OLD` with what is missing, `OUT_OF_MEMORY_DEVICE` with what was wanted and what
-/// is free, `CONFIG_INVALID` for a model that the kernels are not made for.
+/// is free.
 #[cfg(all(feature = "cuda", target_os = "linux"))]
-pub fn on_gpu(
-    model: &ModelConfig,
-    plan: Plan,
-    weights: &[f32],
-) -> Result<Cuda<candlewick_cuda::Gpu>, TrainError> {
-    check(model)?;
-    let gpu = candlewick_cuda::Gpu::new(&candlewick_cuda::open()?, arena_bytes(&plan, model))?;
+pub fn on_gpu(ordinal: usize, model: &ModelConfig, plan: Plan) -> Result<Box<dyn Backend>, TrainError> {
+    let gpu = candlewick_cuda::Gpu::new(&candlewick_cuda::open(ordinal)?, arena_bytes(&plan, model))?;
     let base = gpu.base();
-    let mut cuda = Cuda::new(gpu, model, plan, base)?;
-    cuda.write(State::Weights, 0, weights)?;
-    Ok(cuda)
+    Ok(Box::new(Cuda::new(gpu, model, plan, base)?))
+}
+
+/// candle's device, for generation.
+///
+/// # Errors
+/// `CUDA_UNAVAILABLE` and `CUDA_DRIVER_TOO_OLD` with what is missing.
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+pub fn candle_device(device: Device) -> Result<candle_core::Device, TrainError> {
+    match device {
+        Device::Cpu => Ok(candle_core::Device::Cpu),
+        Device::Cuda(ordinal) => Ok(candle_core::Device::Cuda(candlewick_cuda::open(ordinal)?)),
+    }
+}
+
+/// There is no GPU for this build.
+///
+/// # Errors
+/// `CUDA_UNAVAILABLE`.
+#[cfg(not(all(feature = "cuda", target_os = "linux")))]
+pub fn on_gpu(_ordinal: usize, _model: &ModelConfig, _plan: Plan) -> Result<Box<dyn Backend>, TrainError> {
+    Err(not_built())
+}
+
+/// candle's device, for generation: this build has the CPU alone.
+///
+/// # Errors
+/// `CUDA_UNAVAILABLE` for another.
+#[cfg(not(all(feature = "cuda", target_os = "linux")))]
+pub fn candle_device(device: Device) -> Result<candle_core::Device, TrainError> {
+    match device {
+        Device::Cpu => Ok(candle_core::Device::Cpu),
+        Device::Cuda(_) => Err(not_built()),
+    }
+}
+
+#[cfg(not(all(feature = "cuda", target_os = "linux")))]
+fn not_built() -> TrainError {
+    TrainError::new(
+        "CUDA_UNAVAILABLE",
+        "this build of candlewick has no CUDA",
+        "in a checkout: npm run build:cuda; or use the device cpu",
+    )
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
  * `npm run build:cuda`: the binding with CUDA inside, into dist/native-cuda, beside the one without. Needs no GPU.
  *
  * `-- --symbols` writes crates/cuda/symbols.txt anew, after a change that calls other functions of CUDA; `-- --lint` runs
- * clippy over the code that only this build has, `-- --test` its tests; `-- --resources` prints what each kernel takes.
+ * clippy over the code that only this build has, `-- --test` its tests; `-- --resources` prints what each kernel takes;
+ * `-- --gpu-check` makes the program that holds a GPU to the CPU, into artifacts/gpu-check.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -26,6 +27,7 @@ async function main() {
   const toolkit = await cudaToolkit(work, await parts.pythonEnvironment(work));
   if (process.argv.includes('--lint')) return parts.lintCuda(work, toolkit);
   if (process.argv.includes('--test')) return parts.testCuda(work, toolkit);
+  if (process.argv.includes('--gpu-check')) return parts.gpuCheck(work, toolkit);
   if (process.argv.includes('--resources')) return parts.kernelResources(work, toolkit);
 
   const list = join(root, 'crates/cuda/symbols.txt');

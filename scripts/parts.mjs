@@ -206,6 +206,30 @@ export async function testCuda(work, toolkit) {
 }
 
 /**
+ * The program that holds a GPU to the CPU, for machines without Node and cargo, into artifacts/gpu-check.
+ *
+ * @param {Work} work
+ * @param {string} toolkit the folder that holds `bin/nvcc`
+ */
+export async function gpuCheck(work, toolkit) {
+  const { root, env } = work;
+  const args = [...(await cargoForCuda(work, 'build')), '--bin', 'gpu-check'];
+  const options = { code: 1, env: cudaEnvironment(work, toolkit) };
+  await step(work, 'gpu-check', 'cargo build --bin gpu-check --features cuda', 'cargo', args, options);
+  const target = env.CARGO_TARGET_DIR ?? join(root, 'target');
+  const dist = join(root, 'artifacts/gpu-check');
+  mkdirSync(dist, { recursive: true });
+  for (const name of ['gpu-check', 'qwen3.py', 'gpu_baseline.py']) {
+    const from =
+      name === 'gpu-check'
+        ? join(target, await hostTriple(work), 'release', name)
+        : join(root, 'bench/step', name);
+    copyFileSync(from, join(dist, name));
+  }
+  part('size', `${(statSync(join(dist, 'gpu-check')).size / 1e6).toFixed(1)} MB: ${join(dist, 'gpu-check')}`);
+}
+
+/**
  * What each kernel takes of a GPU; fails where one has local memory.
  *
  * @param {Work} work

@@ -111,6 +111,14 @@ impl Gpu {
         self.base
     }
 
+    /// Waits for everything that it was given.
+    ///
+    /// # Errors
+    /// `CUDA_UNAVAILABLE` with what the driver says.
+    pub fn wait(&self) -> Result<(), Trouble> {
+        self.stream.synchronize().map_err(|error| failed("a wait", error))
+    }
+
     /// Page-locked memory for a copy of so many bytes, by its number.
     fn stage(&mut self, bytes: usize) -> Result<usize, DriverError> {
         let at = self.next_stage;

@@ -34,9 +34,13 @@ pub mod images;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 mod products;
 #[cfg(all(feature = "cuda", target_os = "linux"))]
+mod timed;
+#[cfg(all(feature = "cuda", target_os = "linux"))]
 mod trampolines;
 
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 pub use gpu::{Gpu, open, try_kernels};
 #[cfg(all(feature = "cuda", target_os = "linux"))]
 pub use images::{Code, Image, image};
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+pub use timed::{Timed, Times};

@@ -72,6 +72,29 @@ impl Engine {
         }
     }
 
+    /// As [`Engine::new`] on GPU 0, and the time of each of its kernels is added to `times`: for measurements, since the
+    /// host waits after each.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    #[cfg(all(feature = "cuda", target_os = "linux"))]
+    pub fn timed(options: &TrainOptions, times: candlewick_cuda::Times) -> Result<Self, TrainError> {
+        options.validate()?;
+        let plan = cuda::plan(&options.model, plan_shape(options))?;
+        let backend = cuda::on_timed_gpu(&options.model, plan.clone(), times)?;
+        Self::on_device(options, backend, plan)
+    }
+
+    /// The weights, or a moment, as they stand, in the flat order of the parameters.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn state(&self, state: State) -> Result<Vec<f32>, TrainError> {
+        let mut values = vec![0.0; self.plan().parameters];
+        self.backend.read(state, 0, &mut values)?;
+        Ok(values)
+    }
+
     fn on_cpu(options: &TrainOptions) -> Result<Self, TrainError> {
         let pool = threads(options.threads.unwrap_or(0))?;
         let (model, host) = (options.model.clone(), candle_core::Device::Cpu);

@@ -711,6 +711,21 @@ pub fn on_gpu(ordinal: usize, model: &ModelConfig, plan: Plan) -> Result<Box<dyn
     Ok(Box::new(Cuda::new(gpu, model, plan, base)?))
 }
 
+/// As [`on_gpu`], on GPU 0, with the time of each piece of work added to `times`; slower, since it waits after each.
+///
+/// # Errors
+/// As [`on_gpu`].
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+pub fn on_timed_gpu(
+    model: &ModelConfig,
+    plan: Plan,
+    times: candlewick_cuda::Times,
+) -> Result<Box<dyn Backend>, TrainError> {
+    let gpu = candlewick_cuda::Gpu::new(&candlewick_cuda::open(0)?, arena_bytes(&plan, model))?;
+    let base = gpu.base();
+    Ok(Box::new(Cuda::new(candlewick_cuda::Timed::new(gpu, times), model, plan, base)?))
+}
+
 /// candle's device, for generation.
 ///
 /// # Errors

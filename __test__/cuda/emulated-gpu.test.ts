@@ -15,11 +15,15 @@ const at = (...parts: string[]) => join(root, ...parts);
 beforeAll(() => {
   root = mkdtempSync(join(tmpdir(), 'candlewick-emulated-gpu-'));
   emulatedCuda(at('cuda'));
+  // Short texts: the processor takes a second for a hundred tokens.
+  const text = (i: number) =>
+    JSON.stringify({ text: `${i} candles burn ${i % 7} hours, wick by wick, ${i * i}.` });
+  writeFileSync(at('texts.jsonl'), Array.from({ length: 300 }, (_, i) => `${text(i)}\n`).join(''));
   writeFileSync(
     at('tiny.yaml'),
     `tokenizer: {train: {max_samples: 60, vocab_size: 400}}
 model: {architecture: qwen3, hidden_size: 64, intermediate_size: 128, num_hidden_layers: 1, num_attention_heads: 1, tie_word_embeddings: true}
-data: {dataset: sample, sequence_length: 32, shuffle_buffer_size: 50}
+data: {dataset: ${at('texts.jsonl')}, sequence_length: 32, shuffle_buffer_size: 50}
 training: {global_batch_size: 2, micro_batch_size: auto, max_steps: 4, threads: 1}
 optimizer: {lr: 3.0e-3}
 checkpoint: {every_steps: 2}

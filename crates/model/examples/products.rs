@@ -20,8 +20,10 @@ struct Spec {
     length: usize,
 }
 
-/// Tokens whose logits exist at a time.
-const LOGIT_ROWS: usize = 256;
+/// Tokens whose logits exist at a time with this vocabulary, as the backend has it.
+fn logit_rows(vocabulary: usize) -> usize {
+    ((1 << 22) / vocabulary).clamp(256, 512)
+}
 
 /// y = x·Wᵀ of `tokens` tokens, and its two gradients.
 struct Layer {
@@ -65,7 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pool = ThreadPoolBuilder::new().num_threads(threads.parse()?).build()?;
     let (tokens, c, i) = (rows * length, model.hidden_size, model.intermediate_size);
     let (q, k) = (model.query_size(), model.key_value_size());
-    let (times, logit_rows) = (model.num_hidden_layers, LOGIT_ROWS.min(tokens));
+    let (times, logit_rows) = (model.num_hidden_layers, logit_rows(model.vocab_size).min(tokens));
     let layers = [
         Layer { name: "q, k, v", tokens, input: c, output: q + 2 * k, times },
         Layer { name: "o", tokens, input: q, output: c, times },

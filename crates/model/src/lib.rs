@@ -18,6 +18,7 @@ mod transformer;
 mod weights;
 
 pub mod kernels;
+pub mod memory;
 pub mod ops;
 
 pub use config::{Architecture, ModelConfig, ParameterCount};

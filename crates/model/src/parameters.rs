@@ -1,4 +1,4 @@
-use crate::{FlatLayout, ModelConfig, ModelError, Random, StoredWeights, ops::Borrowed};
+use crate::{FlatLayout, ModelConfig, ModelError, Random, StoredWeights, memory::zeroed, ops::Borrowed};
 use candle_core::{Device, Storage, Tensor, Var, backprop::GradStore};
 use std::{collections::HashMap, ops::Deref, path::Path, sync::Arc};
 
@@ -116,9 +116,7 @@ impl Parameters {
     ) -> Result<Self, ModelError> {
         config.validate()?;
         let layout = FlatLayout::new(config);
-        let mut values = Vec::new();
-        values.try_reserve_exact(layout.len()).map_err(|_| out_of_memory(layout.len()))?;
-        values.resize(layout.len(), 0.0);
+        let mut values = zeroed(layout.len(), 0.0).map_err(|_| out_of_memory(layout.len()))?;
         let specs = config.parameters();
         for (spec, range) in specs.iter().zip(layout.ranges()) {
             fill(spec, &mut values[range.clone()])?;

@@ -14,6 +14,7 @@ use candlewick_model::{
     kernels::{
         self, AdamWUpdate, AttentionShape, CrossEntropyGradient, MatrixMut, Moment, RotaryTable, RoundingKey,
     },
+    memory,
 };
 use half::bf16;
 use std::{
@@ -22,8 +23,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// Tokens whose logits exist at a time: enough rows for the product, few enough for the caches.
-const LOGIT_ROWS: usize = 256;
+/// Tokens whose logits exist at a time: the more, the less often the output matrix is packed and its gradient added to.
+const LOGIT_ROWS: [usize; 2] = [256, 512];
+
+/// Logits that stay in the last cache between the products that make and read them, 16 MiB: between these bounds, as many
+/// tokens as have no more.
+const LOGITS: usize = 1 << 22;
 
 /// The CPU's memory and kernels.
 pub struct Cpu {
@@ -96,13 +101,16 @@ impl Cpu {
     /// What the CPU's kernels need of a plan.
     pub fn needs(model: &ModelConfig, rows: usize, length: usize, threads: usize) -> Needs {
         let shape = attention_shape(model, rows, length);
-        let tokens = rows * length;
+        let (tokens, [least, most]) = (rows * length, LOGIT_ROWS);
         let scratch = [
             kernels::attention_scratch_len(shape, threads),
             kernels::rms_norm_backward_len(tokens, model.hidden_size),
             kernels::qk_norm_rope_backward_len(shape),
         ];
-        Needs { scratch: scratch.into_iter().max().unwrap_or(0), logit_rows: LOGIT_ROWS }
+        Needs {
+            scratch: scratch.into_iter().max().unwrap_or(0),
+            logit_rows: (LOGITS / model.vocab_size).clamp(least, most),
+        }
     }
 
     /// Bytes that the backend allocates for a plan, besides the weights: what [`Cpu::new`] takes, to the byte.
@@ -168,17 +176,14 @@ pub struct CpuBytes {
     pub scratch: u64,
 }
 
-fn zeroed<T: Clone>(len: usize, zero: T) -> Result<Vec<T>, TrainError> {
-    let mut values = Vec::new();
-    values.try_reserve_exact(len).map_err(|_| {
+fn zeroed<T: Copy>(len: usize, zero: T) -> Result<Vec<T>, TrainError> {
+    memory::zeroed(len, zero).map_err(|_| {
         TrainError::new(
             "OUT_OF_MEMORY_HOST",
             format!("no memory for {} bytes of a step's buffers", len * size_of::<T>()),
             "set training.micro_batch_size to less or to auto, or training.recompute to norms_and_swiglu",
         )
-    })?;
-    values.resize(len, zero);
-    Ok(values)
+    })
 }
 
 /// The values of a weight.

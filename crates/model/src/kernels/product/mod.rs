@@ -13,6 +13,7 @@ mod small;
 mod tile;
 
 use super::{Matrix, MatrixMut};
+use crate::memory::zeroed;
 use pack::{pack_left, pack_right, tile_len};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -22,13 +23,16 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 pub(in crate::kernels) use tile::TILE;
-use tile::{Left, PANEL, Panel};
+use tile::{Ahead, Left, PANEL, Panel};
 
 /// The longest depth that is summed in registers at once: a panel of it (128 KiB) stays in the second cache.
 const DEPTH: usize = 512;
 
 /// Rows of C that a task takes at most, so that what it packs of A stays in the second cache beside a panel.
 const ROWS: usize = 96;
+
+/// Rows that a task takes at least, where there are enough: a panel is read again for each.
+const LEAST_ROWS: usize = 3 * TILE;
 
 /// Tasks a thread at least, where there are rows for them: one that is held up does not keep the others waiting long.
 const TASKS: usize = 4;
@@ -99,7 +103,8 @@ fn multiply_in(
             let until = a.columns.min(from + at_once);
             let len = panels * PANEL * (until - from);
             if memory.len() < LINE + len + threads * TILES {
-                *memory = vec![0.0; LINE + len + threads * TILES];
+                let len = LINE + len + threads * TILES;
+                *memory = zeroed(len, 0.0).unwrap_or_else(|error| panic!("memory for packing: {error}"));
             }
             let aligned = memory.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
             let (packed, tiles) = memory[aligned..].split_at_mut(len);
@@ -115,6 +120,21 @@ fn multiply_in(
 /// The most bytes that packing takes in products on so many threads.
 pub fn packing_bytes(threads: usize) -> usize {
     4 * (LINE + PACKED + threads * TILES)
+}
+
+/// Rows of C that a task takes: whole tiles, and as many as leave no thread with much more than its share.
+fn task_rows(rows: usize, threads: usize) -> usize {
+    if threads == 1 {
+        return ROWS;
+    }
+    let most = rows.div_ceil(threads * TASKS).next_multiple_of(TILE).min(ROWS);
+    // What the thread with most to do has, where tasks are dealt out evenly and the last is the shortest.
+    let load = |task: usize| {
+        let (tasks, last) = (rows.div_ceil(task), (rows - 1) % task + 1);
+        tasks / threads * task + [0, last, task][(tasks % threads).min(2)]
+    };
+    let candidates = (LEAST_ROWS.min(most)..=most).rev().step_by(TILE);
+    candidates.min_by_key(|&task| load(task).max(rows.div_ceil(threads) * 33 / 32)).unwrap_or(most)
 }
 
 /// The depth of a block: all of a size, as few as can be.
@@ -145,11 +165,29 @@ impl Part<'_> {
         (from..until).step_by(depth).map(move |from| (from, depth.min(until - from)))
     }
 
+    /// What of A is read after this block of these rows: their next block, or the first one of the rows after them, which
+    /// mostly are the same thread's next.
+    fn ahead(&self, (first, rows): (usize, usize), (from, depth): (usize, usize)) -> Ahead {
+        let (first, from) = match from + depth < self.until {
+            true => (first, from + depth),
+            false => (first + rows, self.from),
+        };
+        let (rows, depth) = (rows.min(self.a.rows - first), self.depth.min(self.until - from));
+        let data = self.a.data.wrapping_add(first * self.a.row_stride + from * self.a.column_stride);
+        match self.a.column_stride {
+            1 => Ahead::new(data, rows, depth, self.a.row_stride),
+            stride => Ahead::new(data, depth, rows, stride),
+        }
+    }
+
     /// Fills `packed` with the part's panels: all of the first block of the depth, then of the next.
     fn pack(&self, packed: &mut [f32], threads: usize) {
         let pack = |(block, block_packed): (usize, &mut [f32])| {
             let (from, depth) =
                 (self.from + block * self.depth, block_packed.len() / (self.panels() * PANEL));
+            if self.b.column_stride == 1 && self.columns.is_multiple_of(PANEL) {
+                return self.pack_rows(block_packed, from, threads);
+            }
             let panel = |(panel, packed): (usize, &mut [f32])| {
                 pack_right(packed, self.b, (from, depth), self.first + panel * PANEL);
             };
@@ -165,6 +203,34 @@ impl Part<'_> {
         }
     }
 
+    /// The panels of a block, whose depth begins at `from`, out of rows as they lie: each is read in one go, where a panel
+    /// after the other would read a little of every row.
+    fn pack_rows(&self, packed: &mut [f32], from: usize, threads: usize) {
+        let panels = self.panels();
+        let depth = packed.len() / (panels * PANEL);
+        assert!(from + depth <= self.b.rows && self.first + panels * PANEL <= self.b.columns);
+        let packed = Packed(packed.as_mut_ptr().cast());
+        let task = |first: usize| {
+            for row in first..depth.min(first + PACK_ROWS) {
+                let (values, to) = (self.row_of_b(from + row), packed.row(row));
+                for panel in 0..panels {
+                    // SAFETY: the row has the columns of all panels next to each other. Row `row` of every panel, which has
+                    // `depth` rows, is written by this task alone.
+                    unsafe { *to.add(panel * depth) = *values.add(panel) };
+                }
+            }
+        };
+        match threads {
+            1 => (0..depth).step_by(PACK_ROWS).for_each(task),
+            _ => (0..depth).into_par_iter().step_by(PACK_ROWS).for_each(task),
+        }
+    }
+
+    /// The part's columns of a row of B that lie next to each other.
+    fn row_of_b(&self, row: usize) -> *const [f32; PANEL] {
+        self.b.data.wrapping_add(row * self.b.row_stride + self.first).cast()
+    }
+
     fn multiply(
         &self,
         c: &MatrixMut<'_>,
@@ -174,8 +240,7 @@ impl Part<'_> {
         accumulate: bool,
         threads: usize,
     ) {
-        let parts = c.rows.div_ceil(ROWS).max(threads * TASKS).next_multiple_of(threads);
-        let rows = c.rows.div_ceil(parts);
+        let rows = task_rows(c.rows, threads);
         let task = |first: usize| {
             let thread = rayon::current_thread_index().unwrap_or(0) % threads;
             // A panic in another product leaves tiles that nobody reads again.
@@ -188,6 +253,21 @@ impl Part<'_> {
             1 => (0..c.rows).step_by(rows).for_each(task),
             _ => (0..c.rows).into_par_iter().step_by(rows).with_max_len(1).for_each(task),
         }
+    }
+}
+
+/// Rows of B that a task packs: each is read in one go.
+const PACK_ROWS: usize = 32;
+
+/// Rows of a block's panels, of which tasks write different ones.
+struct Packed(*mut [f32; PANEL]);
+
+// SAFETY: the pointer is only used for rows that belong to the using task alone; see its use.
+unsafe impl Sync for Packed {}
+
+impl Packed {
+    fn row(&self, row: usize) -> *mut [f32; PANEL] {
+        self.0.wrapping_add(row)
     }
 }
 
@@ -211,6 +291,7 @@ impl WithSimd for Rows<'_> {
         let Self { part, c, mut packed, alpha, accumulate, first, rows, tiles } = self;
         let (a, first_block) = (part.a, part.from);
         for (from, depth) in part.blocks() {
+            let mut ahead = part.ahead((first, rows), (from, depth));
             let left = if a.column_stride == 1 {
                 // SAFETY: the first row of the task and the first column of the block lie inside the matrix.
                 let data = unsafe { a.data.add(first * a.row_stride + from) };
@@ -238,7 +319,7 @@ impl WithSimd for Rows<'_> {
                 };
                 // SAFETY: A's rows lie inside the matrix or were packed, the panel is `depth · PANEL` long, and the
                 // task is the only one that has these rows of C, which the caller of the product has for itself alone.
-                unsafe { panel.multiply(simd) };
+                unsafe { panel.multiply(simd, &mut ahead) };
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{
     pack::pack_right,
-    tile::{Left, PANEL, Panel, STEP},
+    tile::{Ahead, Left, PANEL, Panel, STEP},
 };
 use crate::kernels::{Matrix, MatrixMut};
 use pulp::Simd;
@@ -95,6 +95,6 @@ pub(in crate::kernels) fn multiply_here<S: Simd>(
         // SAFETY: the constructors of the matrices checked that every element lies inside memory borrowed for their
         // lifetime, exclusively so for C. B is readable up to whole panels when it is packed. Otherwise the matrix that
         // it was made of has a multiple of `STEP` columns: what this panel needs, rounded up, is not beyond them.
-        unsafe { panel.multiply(simd) };
+        unsafe { panel.multiply(simd, &mut Ahead::none()) };
     }
 }

@@ -183,3 +183,23 @@ fn what_packing_takes_is_what_is_said() {
         assert!(taken <= packing_bytes(1), "{taken} bytes for {m}×{k}×{n}");
     }
 }
+
+#[test]
+fn tasks_are_whole_tiles_and_leave_the_threads_equal_shares() {
+    for threads in [1, 2, 3, 4, 16] {
+        for rows in [1, 5, 6, 31, 96, 97, 256, 512, 1000, 2048, 4096] {
+            let task = task_rows(rows, threads);
+            assert!(task.is_multiple_of(TILE) && (TILE..=ROWS).contains(&task), "{task} of {rows} rows");
+            // Dealt out in turn, the last one being what is left.
+            let mut shares = vec![0; threads];
+            for (at, first) in (0..rows).step_by(task).enumerate() {
+                shares[at % threads] += task.min(rows - first);
+            }
+            let (most, even) = (*shares.iter().max().unwrap(), rows.div_ceil(threads));
+            assert!(
+                most <= even * 33 / 32 + LEAST_ROWS,
+                "{most} of {rows} rows for one of {threads} threads"
+            );
+        }
+    }
+}

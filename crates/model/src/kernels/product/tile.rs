@@ -21,6 +21,51 @@ pub(super) enum Left {
     Packed { data: *const f32, tile: usize },
 }
 
+/// Lines of memory that a later task reads, fetched into the second cache one by one while tiles compute.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    /// A run of consecutive lines begins here, and the next one `stride` values later.
+    data: *const f32,
+    stride: usize,
+    /// Lines of a run, and the next one's place in it.
+    lines: usize,
+    line: usize,
+    /// Runs that are left.
+    runs: usize,
+}
+
+impl Ahead {
+    /// Nothing to fetch.
+    pub(super) fn none() -> Self {
+        Self::new(std::ptr::null(), 0, 0, 0)
+    }
+
+    /// `runs` runs of `values` values, `stride` values apart.
+    pub(super) fn new(data: *const f32, runs: usize, values: usize, stride: usize) -> Self {
+        Self { data, stride, lines: values.div_ceil(LINE), line: 0, runs }
+    }
+
+    /// Fetches one line, if any is left. It is a hint: the address need not be valid.
+    #[inline(always)]
+    fn fetch(&mut self) {
+        if self.runs == 0 {
+            return;
+        }
+        prefetch_later(self.data.wrapping_add(self.line * LINE));
+        self.line += 1;
+        if self.line == self.lines {
+            (self.line, self.runs) = (0, self.runs - 1);
+            self.data = self.data.wrapping_add(self.stride);
+        }
+    }
+}
+
+/// Steps of the depth for which one line is fetched ahead.
+const STEPS_A_LINE: usize = 8;
+
+/// Values in a cache line.
+const LINE: usize = 16;
+
 /// C (+)= alpha · A · B for `rows` rows and at most [`PANEL`] columns.
 pub(super) struct Panel {
     pub(super) left: Left,
@@ -44,13 +89,13 @@ impl Panel {
     /// `left` must be readable for `rows` and `depth`, `right` for `depth` rows of `columns` values rounded up to
     /// [`STEP`], to [`PANEL`] from [`STEP`] + 1 on, and C's elements be writable and used by no one else.
     #[inline(always)]
-    pub(super) unsafe fn multiply<S: Simd>(&self, simd: S) {
+    pub(super) unsafe fn multiply<S: Simd>(&self, simd: S, ahead: &mut Ahead) {
         // SAFETY: promised by the caller.
         unsafe {
             // Vectors of 512 bits come with 32 registers, narrower ones mostly with 16.
             match S::F32_LANES {
-                16 if self.columns > 2 * S::F32_LANES => self.rows::<S, 4>(simd),
-                _ => self.rows::<S, 2>(simd),
+                16 if self.columns > 2 * S::F32_LANES => self.rows::<S, 4>(simd, ahead),
+                _ => self.rows::<S, 2>(simd, ahead),
             }
         }
     }
@@ -60,25 +105,25 @@ impl Panel {
     /// # Safety
     /// As [`Panel::multiply`].
     #[inline(always)]
-    unsafe fn rows<S: Simd, const VECTORS: usize>(&self, simd: S) {
+    unsafe fn rows<S: Simd, const VECTORS: usize>(&self, simd: S, ahead: &mut Ahead) {
         for column in (0..self.columns).step_by(VECTORS * S::F32_LANES) {
             let mut row = 0;
             // SAFETY: rows and columns stay within what the caller promised.
             unsafe {
                 while row + TILE <= self.rows {
-                    self.tile::<S, VECTORS, TILE>(simd, row, column);
+                    self.tile::<S, VECTORS, TILE>(simd, row, column, ahead);
                     row += TILE;
                 }
                 if row + 4 <= self.rows {
-                    self.tile::<S, VECTORS, 4>(simd, row, column);
+                    self.tile::<S, VECTORS, 4>(simd, row, column, ahead);
                     row += 4;
                 }
                 if row + 2 <= self.rows {
-                    self.tile::<S, VECTORS, 2>(simd, row, column);
+                    self.tile::<S, VECTORS, 2>(simd, row, column, ahead);
                     row += 2;
                 }
                 if row < self.rows {
-                    self.tile::<S, VECTORS, 1>(simd, row, column);
+                    self.tile::<S, VECTORS, 1>(simd, row, column, ahead);
                 }
             }
         }
@@ -94,6 +139,7 @@ impl Panel {
         simd: S,
         row: usize,
         column: usize,
+        ahead: &mut Ahead,
     ) {
         let lanes = S::F32_LANES;
         // SAFETY: `row + ROWS` and `column` are within the panel. The right matrix is read up to a multiple of
@@ -111,20 +157,26 @@ impl Panel {
             };
             let mut right = self.right.add(column);
             let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-            for _ in 0..self.depth {
-                let mut values = [simd.splat_f32s(0.0); VECTORS];
-                for (j, value) in values.iter_mut().enumerate() {
-                    *value = right.add(j * lanes).cast::<S::f32s>().read_unaligned();
-                }
-                for (i, sums) in sums.iter_mut().enumerate() {
-                    let factor = simd.splat_f32s(*left.add(i * left_row));
-                    for (sum, value) in sums.iter_mut().zip(values) {
-                        *sum = simd.mul_add_e_f32s(factor, value, *sum);
+            let mut depth = self.depth;
+            while depth > 0 {
+                let steps = depth.min(STEPS_A_LINE);
+                depth -= steps;
+                ahead.fetch();
+                for _ in 0..steps {
+                    let mut values = [simd.splat_f32s(0.0); VECTORS];
+                    for (j, value) in values.iter_mut().enumerate() {
+                        *value = right.add(j * lanes).cast::<S::f32s>().read_unaligned();
                     }
+                    for (i, sums) in sums.iter_mut().enumerate() {
+                        let factor = simd.splat_f32s(*left.add(i * left_row));
+                        for (sum, value) in sums.iter_mut().zip(values) {
+                            *sum = simd.mul_add_e_f32s(factor, value, *sum);
+                        }
+                    }
+                    // The last step ends beyond the matrix, where a pointer may point but not be read.
+                    left = left.wrapping_add(left_step);
+                    right = right.wrapping_add(self.right_step);
                 }
-                // The last step ends beyond the matrix, where a pointer may point but not be read.
-                left = left.wrapping_add(left_step);
-                right = right.wrapping_add(self.right_step);
             }
             let alpha = simd.splat_f32s(self.alpha);
             let columns = (self.columns - column).min(VECTORS * lanes);
@@ -162,6 +214,19 @@ fn prefetch_for_writing(at: *const f32) {
     unsafe {
         use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_ET0>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// Fetches the line of `at` into the second cache. It is a hint: the address need not be valid.
+#[inline(always)]
+fn prefetch_later(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing and never faults.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(at.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;

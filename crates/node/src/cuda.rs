@@ -24,10 +24,15 @@ pub fn cuda_report(environments: Vec<String>, ordinal: u32) -> napi::Result<Stri
 /// Bytes of a GPU's memory that nobody uses; null where that cannot be said.
 #[napi]
 pub fn free_gpu_memory(ordinal: u32) -> Option<f64> {
-    #[cfg(target_os = "linux")]
-    return candlewick_cuda::free_memory(ordinal as usize).map(|bytes| bytes as f64);
-    #[cfg(not(target_os = "linux"))]
-    return None;
+    free_memory(ordinal as usize).map(|bytes| bytes as f64)
+}
+
+#[cfg(target_os = "linux")]
+use candlewick_cuda::free_memory;
+
+#[cfg(not(target_os = "linux"))]
+fn free_memory(_ordinal: usize) -> Option<u64> {
+    None
 }
 
 /// Throws CONFIG_INVALID, naming the key, for a model (JSON, as in the configuration) that the kernels are not made for.

@@ -4,15 +4,16 @@
 //! `gpu-check [--checks]`: with `--checks` nothing is timed. Exit code 0 where everything holds, 1 where something does
 //! not, 3 where there is no GPU to check, with what is missing.
 
+#[cfg(all(feature = "cuda", target_os = "linux"))]
 fn main() -> std::process::ExitCode {
-    #[cfg(all(feature = "cuda", target_os = "linux"))]
-    return check::run(std::env::args().any(|argument| argument == "--checks"));
-    #[cfg(not(all(feature = "cuda", target_os = "linux")))]
-    {
-        eprintln!("CUDA_UNAVAILABLE: this build has no CUDA");
-        eprintln!("hint: under Linux, npm run build:cuda -- --gpu-check");
-        std::process::ExitCode::from(3)
-    }
+    check::run(std::env::args().any(|argument| argument == "--checks"))
+}
+
+#[cfg(not(all(feature = "cuda", target_os = "linux")))]
+fn main() -> std::process::ExitCode {
+    eprintln!("CUDA_UNAVAILABLE: this build has no CUDA");
+    eprintln!("hint: under Linux, npm run build:cuda -- --gpu-check");
+    std::process::ExitCode::from(3)
 }
 
 #[cfg(all(feature = "cuda", target_os = "linux"))]

@@ -321,10 +321,11 @@ fn a_snapshot_is_what_was_there_when_it_was_taken_whatever_happens_since() {
 fn a_text_is_continued_from_the_weights_as_they_stand_and_can_be_interrupted() {
     let mut engine = Engine::new(&qwen3()).unwrap();
     let greedy = SamplerOptions { temperature: 0.0, top_k: None, top_p: None, seed: 1, vocabulary: 50 };
-    let text = |engine: &Engine| engine.generate(&[1, 2, 3], 5, greedy.clone(), &|| false).unwrap().unwrap();
-    let before = text(&engine);
+    let text =
+        |engine: &mut Engine| engine.generate(&[1, 2, 3], 5, greedy.clone(), &|| false).unwrap().unwrap();
+    let before = text(&mut engine);
     assert!(before.len() <= 5 && before.iter().all(|&id| id < 50));
-    assert_eq!(text(&engine), before);
+    assert_eq!(text(&mut engine), before);
     let asked = Cell::new(0);
     let interrupted = || asked.replace(asked.get() + 1) == before.len().min(2);
     assert_eq!(engine.generate(&[1, 2, 3], 5, greedy.clone(), &interrupted).unwrap(), None);

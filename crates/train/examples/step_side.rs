@@ -3,7 +3,7 @@
 #[path = "step/protocol.rs"]
 mod protocol;
 
-use candlewick_train::{EngineShape, Moments, Recompute, StepTimer};
+use candlewick_train::{Device, EngineShape, Moments, Recompute, StepTimer};
 use protocol::Spec;
 use std::error::Error;
 
@@ -18,6 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         threads,
         recompute: Recompute::default(),
         moments: Moments::default(),
+        device: Device::Cpu,
     })?;
     protocol::answer("candlewick", parameters, || Ok(timer.step()?.as_secs_f64()))
 }

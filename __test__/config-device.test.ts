@@ -13,7 +13,15 @@ vi.mock('../src/native/index.js', async (original) => {
   const real = await original<typeof bindings>();
   const cudaReport = (_environments: string[], ordinal: number): CudaReport => {
     machine.asked.push(ordinal);
-    return { built: true, driver: null, gpus: [h100], libraries: [], trouble: null, ...machine.report };
+    return {
+      built: true,
+      driver: null,
+      gpus: [h100],
+      libraries: [],
+      wheels: [],
+      trouble: null,
+      ...machine.report,
+    };
   };
   return { ...real, native: () => ({ ...real.native(), cudaReport }) };
 });

@@ -51,6 +51,7 @@ describe.skipIf(process.platform !== 'linux')('a machine', () => {
     fakeToolkit(at('toolkit', 'lib64'));
     const report = await look({ LD_LIBRARY_PATH: at('good'), CUDA_HOME: at('toolkit') });
     expect(report.trouble).toBeNull();
+    expect(report.wheels).toEqual([]);
     expect(report.driver).toMatchObject({ path: 'libcuda.so.1', cuda: '13.0' });
     expect(report.gpus).toEqual([h100, { ...h100, name: 'NVIDIA B200' }]);
     expect(report.libraries.map(({ path }) => path)).toEqual(
@@ -96,7 +97,8 @@ describe.skipIf(process.platform !== 'linux')('a machine', () => {
   it('names a library that is missing, what stands in its place, and the wheel that brings it', async () => {
     fakeDriver(at('bare', 'libcuda.so.1'), {});
     fakeLibrary(at('bare/home/lib64/libcublasLt.so.12'), 'cublasLt');
-    const { trouble } = await look({ LD_LIBRARY_PATH: at('bare'), CUDA_HOME: at('bare/home') });
+    const { trouble, wheels } = await look({ LD_LIBRARY_PATH: at('bare'), CUDA_HOME: at('bare/home') });
+    expect(wheels).toEqual(['nvidia-cublas>=13,<14', 'nvidia-curand>=10.4,<11']);
     expect(trouble).toMatchObject({ code: 'CUDA_UNAVAILABLE' });
     expect(trouble?.message).toContain('libcublasLt.so.13 was not found');
     expect(trouble?.message).toContain(`${at('bare/home/lib64/libcublasLt.so.12')} is of another version`);

@@ -166,6 +166,7 @@ describe('the machine', () => {
       driver: { path: 'libcuda.so.1', cuda: '13.0', version: '580.82.07' },
       gpus: [h100],
       libraries: [],
+      wheels: [],
       trouble: null,
     };
     const gpu = (change: Partial<CudaReport>) => checkGpu({ look: async () => ({ ...report, ...change }) });

@@ -17,7 +17,14 @@ import type {
 } from '../../src/native/binding.js';
 import type { SourceConfig, SourceReady, TrainableCorpus } from '../../src/run/index.js';
 
-const noCuda = (): CudaReport => ({ built: false, driver: null, gpus: [], libraries: [], trouble: null });
+const noCuda = (): CudaReport => ({
+  built: false,
+  driver: null,
+  gpus: [],
+  libraries: [],
+  wheels: [],
+  trouble: null,
+});
 
 /**
  * A binding without native code: the loss is a function of the step, so that a run that was resumed can be held

@@ -85,7 +85,7 @@ export const verbs: readonly Verb[] = [
   {
     name: 'setup',
     words: '',
-    description: 'make the Python environment that streams datasets, with the pinned requirements',
+    description: 'make the Python environment that streams datasets, and bring what a GPU lacks of CUDA',
     options: true,
     load: async () => (await import('./setup.js')).setupCommand(),
   },

@@ -352,6 +352,8 @@ export interface CudaReport {
   gpus: { name: string; capability: [major: number, minor: number]; total: number; free: number | null }[];
   /** CUDA's other libraries that were found. */
   libraries: { name: string; path: string }[];
+  /** What pip takes to bring those that were not found, such as `nvidia-cublas>=13,<14`. */
+  wheels: string[];
   /** The first thing that keeps this process from using the GPU that is meant. */
   trouble: { code: string; message: string; hint: string } | null;
 }

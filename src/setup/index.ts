@@ -1,7 +1,7 @@
 /** The Python environment of the streamer, for the command line and for programs. */
 import { fileURLToPath } from 'node:url';
 import { errorFor } from '../errors.js';
-import { type Environment, makeEnvironment, SetupError } from './python.mjs';
+import { type Environment, install, makeEnvironment, SetupError } from './python.mjs';
 
 /** What `setUpPython` is told. */
 export interface SetUpOptions {
@@ -21,8 +21,22 @@ export const requirementsFile = fileURLToPath(new URL('../corpus/requirements.tx
  * Throws `PYTHON_NOT_FOUND`, `PYTHON_PACKAGE_MISSING`, `OUTPUT_IN_USE`, `NOT_WRITABLE` or `ABORTED`.
  */
 export async function setUpPython(options: SetUpOptions): Promise<Environment> {
+  return typed(makeEnvironment({ ...options, requirements: requirementsFile }));
+}
+
+/** Installs wheels of CUDA's libraries into an environment. Throws `PYTHON_PACKAGE_MISSING` or `ABORTED`. */
+export async function setUpCuda(
+  python: string,
+  wheels: readonly string[],
+  signal: AbortSignal,
+): Promise<void> {
+  await typed(install(python, wheels, 'the libraries of CUDA', { signal }));
+}
+
+/** Set-up knows the codes of errors, and not their classes. */
+async function typed<T>(work: Promise<T>): Promise<T> {
   try {
-    return await makeEnvironment({ ...options, requirements: requirementsFile });
+    return await work;
   } catch (error) {
     if (error instanceof SetupError) throw errorFor(error.code, error.message, error.hint, error);
     throw error;

@@ -46,5 +46,12 @@ export function olderThan(version: string, least: string): boolean;
 export function environmentPython(dir: string): string;
 /** Whether the environment in `dir` was finished with exactly these requirements. */
 export function environmentReady(dir: string, requirements: string): Promise<boolean>;
+/** Has pip install something (`wanted`, which is called `name`) into the environment of an interpreter. */
+export function install(
+  python: string,
+  wanted: readonly string[],
+  name: string,
+  options?: { env?: NodeJS.ProcessEnv; signal?: AbortSignal | undefined },
+): Promise<void>;
 /** Makes the environment and installs the pinned requirements, or leaves a finished one alone. */
 export function makeEnvironment(options: EnvironmentOptions): Promise<Environment>;

@@ -216,22 +216,35 @@ export async function makeEnvironment({
     }
   }
   say('pip install of the pinned requirements');
+  await install(python, ['-r', requirements], 'the requirements', { env, signal });
+  const stamp = { requirements: await digest(requirements) };
+  await writeFile(join(dir, stampName), `${JSON.stringify(stamp)}\n`);
+  return { python, made: true };
+}
+
+/**
+ * Has pip install something into an environment.
+ *
+ * @param {string} python the environment's interpreter
+ * @param {string[]} wanted what pip is told to install
+ * @param {string} name what that is in a message
+ * @param {{ env?: NodeJS.ProcessEnv, signal?: AbortSignal }} [options]
+ * @returns {Promise<void>}
+ */
+export async function install(python, wanted, name, { env = process.env, signal } = {}) {
   const installed = await run(
     python,
-    ['-m', 'pip', 'install', '--disable-pip-version-check', '--no-input', '-r', requirements],
+    ['-m', 'pip', 'install', '--disable-pip-version-check', '--no-input', ...wanted],
     { env: { ...env, PIP_REQUIRE_VIRTUALENV: '1' }, signal },
   );
   if (installed.stopped) throw stopped();
   if (installed.code !== 0) {
     throw new SetupError(
       'PYTHON_PACKAGE_MISSING',
-      `pip could not install the requirements: ${lastLines(installed)}`,
+      `pip could not install ${name}: ${lastLines(installed)}`,
       'pip needs a package index: check the network, a proxy (HTTPS_PROXY) or a mirror (PIP_INDEX_URL), then repeat',
     );
   }
-  const stamp = { requirements: await digest(requirements) };
-  await writeFile(join(dir, stampName), `${JSON.stringify(stamp)}\n`);
-  return { python, made: true };
 }
 
 /** Whether requirements can be installed into it as it is; one that is broken or half made is made anew. */

@@ -61,6 +61,8 @@ pub struct Report {
     pub gpus: Vec<GpuFound>,
     /// Libraries of CUDA beside the driver's.
     pub libraries: Vec<Found>,
+    /// What pip takes to bring those that were not found.
+    pub wheels: Vec<&'static str>,
     /// The first thing that keeps this process from using the GPU that was asked for.
     pub trouble: Option<Trouble>,
 }
@@ -75,7 +77,8 @@ fn unavailable(message: impl Into<String>, hint: impl Into<String>) -> Trouble {
     Trouble { code: "CUDA_UNAVAILABLE", message: message.into(), hint: hint.into() }
 }
 
-/// Looks at the machine, for a GPU by its number in the driver's order. `free` asks each GPU for its free memory, which makes a context on it: up to a second a GPU.
+/// Looks at the machine, for a GPU by its number in the driver's order. `free` asks each GPU for its free memory, which
+/// makes a context on it: up to a second a GPU.
 /// What a library does wrong comes out as [`Report::trouble`], never as a panic.
 pub fn probe(ordinal: usize, free: bool) -> Report {
     let mut report = Report::default();
@@ -91,6 +94,7 @@ pub fn probe(ordinal: usize, free: bool) -> Report {
             Ok(open) => open,
             Err(failed) => {
                 report.blame(no_library(failed));
+                report.wheels.extend(kind.wheel().map(wheel_requirement));
                 continue;
             }
         };
@@ -104,6 +108,8 @@ pub fn probe(ordinal: usize, free: bool) -> Report {
             report.blame(missing_symbols(kind, &open.path, &missing));
         }
     }
+    // cuBLAS and cuBLASLt come together.
+    report.wheels.dedup();
     report
 }
 

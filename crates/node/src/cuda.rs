@@ -80,5 +80,7 @@ fn report(_environments: Vec<String>, _ordinal: usize, _free: bool) -> serde_jso
         "message": "candlewick trains on a GPU under Linux alone",
         "hint": "train with --device cpu, or on a Linux machine with an NVIDIA GPU",
     });
-    Ok(json!({ "built": false, "driver": null, "gpus": [], "libraries": [], "trouble": trouble }))
+    Ok(
+        json!({ "built": false, "driver": null, "gpus": [], "libraries": [], "wheels": [], "trouble": trouble }),
+    )
 }

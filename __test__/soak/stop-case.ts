@@ -178,6 +178,8 @@ async function leg({ folder, config }: StopBench, output: string, blow: Blow | n
   const [code, signal] = (await once(child, 'close')) as [number | null, string | null];
   clearTimeout(timer);
   result.end = code ?? signal ?? 'nothing';
+  // One that has ended takes signals until its end is noticed: what ended well was not killed.
+  if (blow?.strike === 'SIGKILL' && result.end === 0) result.struck = false;
   return result;
 }
 

@@ -214,7 +214,7 @@ export async function testCuda(work, toolkit) {
 export async function gpuCheck(work, toolkit) {
   const { root, env } = work;
   const args = [...(await cargoForCuda(work, 'build')), '--bin', 'gpu-check'];
-  const options = { code: 1, env: cudaEnvironment(work, toolkit) };
+  const options = { code: 1, env: cudaEnvironment(work.env, toolkit) };
   await step(work, 'gpu-check', 'cargo build --bin gpu-check --features cuda', 'cargo', args, options);
   const target = env.CARGO_TARGET_DIR ?? join(root, 'target');
   const dist = join(root, 'artifacts/gpu-check');

@@ -147,7 +147,8 @@ mod check {
         let mut ids = vec![0u32; rows * length + 1];
         for at in 1..ids.len() {
             let drawn = random.bits();
-            ids[at] = if drawn % 2 == 0 { ids[at - 1] + 1 } else { (drawn >> 1) as u32 } % vocabulary as u32;
+            let next = if drawn & 1 == 0 { ids[at - 1] + 1 } else { (drawn >> 1) as u32 };
+            ids[at] = next % vocabulary as u32;
         }
         Batch {
             inputs: ids[..rows * length].to_vec(),

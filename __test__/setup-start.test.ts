@@ -203,7 +203,7 @@ describe('a clone of its own', () => {
   it('is set up once, then trains; the second time only what has changed is done again', async () => {
     const first = await startClone();
     expect(first.output).toContain('Python environment  done in');
-    expect(first.code).toBe(0);
+    expect(first.code, first.output).toBe(0);
     expect(first.stdout).toContain(
       'train --config configs/quickstart.yaml --output runs/quickstart --max-steps 3',
     );
@@ -211,7 +211,7 @@ describe('a clone of its own', () => {
     expect(existsSync(join(clone, 'dist/corpus/streamer.py'))).toBe(true);
 
     const second = await startClone();
-    expect(second.code).toBe(0);
+    expect(second.code, second.output).toBe(0);
     expect(asked()).toEqual([]);
     expect(second.output.match(/in place/g)).toHaveLength(4);
 
@@ -261,7 +261,7 @@ describe('a clone of its own', () => {
       asked();
 
       const again = await startClone();
-      expect(again.code).toBe(0);
+      expect(again.code, again.output).toBe(0);
       expect(asked()).toContain('napi build');
     },
   );

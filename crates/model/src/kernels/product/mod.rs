@@ -23,7 +23,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 pub(in crate::kernels) use tile::TILE;
-use tile::{Ahead, Left, PANEL, Panel};
+use tile::{Ahead, Left, NARROW, PANEL, Panel, Strips, strip_columns};
 
 /// The longest depth that is summed in registers at once: a panel of it (128 KiB) stays in the second cache.
 const DEPTH: usize = 512;
@@ -110,7 +110,7 @@ fn multiply_in(
             let (packed, tiles) = memory[aligned..].split_at_mut(len);
             // A thread holds its tiles only while it computes, so no two wait for one.
             let tiles: Vec<_> = tiles.chunks_exact_mut(TILES).map(Mutex::new).collect();
-            let part = Part { a, b, first, columns, from, until, depth };
+            let part = Part { a, b, first, columns, from, until, depth, strip: strip_columns() };
             part.pack(packed, threads);
             part.multiply(c, packed, &tiles, alpha, accumulate || from > 0, threads);
         }
@@ -152,6 +152,8 @@ struct Part<'a> {
     from: usize,
     until: usize,
     depth: usize,
+    /// Columns of the strips that panels are packed in.
+    strip: usize,
 }
 
 impl Part<'_> {
@@ -186,10 +188,13 @@ impl Part<'_> {
             let (from, depth) =
                 (self.from + block * self.depth, block_packed.len() / (self.panels() * PANEL));
             if self.b.column_stride == 1 && self.columns.is_multiple_of(PANEL) {
-                return self.pack_rows(block_packed, from, threads);
+                return match self.strip {
+                    NARROW => self.pack_rows::<NARROW>(block_packed, from, threads),
+                    _ => self.pack_rows::<PANEL>(block_packed, from, threads),
+                };
             }
             let panel = |(panel, packed): (usize, &mut [f32])| {
-                pack_right(packed, self.b, (from, depth), self.first + panel * PANEL);
+                pack_right(packed, self.b, (from, depth), self.first + panel * PANEL, self.strip);
             };
             match threads {
                 1 => block_packed.chunks_mut(depth * PANEL).enumerate().for_each(panel),
@@ -203,20 +208,20 @@ impl Part<'_> {
         }
     }
 
-    /// The panels of a block, whose depth begins at `from`, out of rows as they lie: each is read in one go, where a panel
+    /// The strips of a block, whose depth begins at `from`, out of rows as they lie: each is read in one go, where a strip
     /// after the other would read a little of every row.
-    fn pack_rows(&self, packed: &mut [f32], from: usize, threads: usize) {
-        let panels = self.panels();
-        let depth = packed.len() / (panels * PANEL);
-        assert!(from + depth <= self.b.rows && self.first + panels * PANEL <= self.b.columns);
-        let packed = Packed(packed.as_mut_ptr().cast());
+    fn pack_rows<const STRIP: usize>(&self, packed: &mut [f32], from: usize, threads: usize) {
+        let strips = self.panels() * (PANEL / STRIP);
+        let depth = packed.len() / (strips * STRIP);
+        assert!(from + depth <= self.b.rows && self.first + strips * STRIP <= self.b.columns);
+        let packed = Packed::<STRIP>(packed.as_mut_ptr().cast());
         let task = |first: usize| {
             for row in first..depth.min(first + PACK_ROWS) {
-                let (values, to) = (self.row_of_b(from + row), packed.row(row));
-                for panel in 0..panels {
-                    // SAFETY: the row has the columns of all panels next to each other. Row `row` of every panel, which has
+                let (values, to) = (self.row_of_b::<STRIP>(from + row), packed.row(row));
+                for strip in 0..strips {
+                    // SAFETY: the row has the columns of all strips next to each other. Row `row` of every strip, which has
                     // `depth` rows, is written by this task alone.
-                    unsafe { *to.add(panel * depth) = *values.add(panel) };
+                    unsafe { *to.add(strip * depth) = *values.add(strip) };
                 }
             }
         };
@@ -227,7 +232,7 @@ impl Part<'_> {
     }
 
     /// The part's columns of a row of B that lie next to each other.
-    fn row_of_b(&self, row: usize) -> *const [f32; PANEL] {
+    fn row_of_b<const STRIP: usize>(&self, row: usize) -> *const [f32; STRIP] {
         self.b.data.wrapping_add(row * self.b.row_stride + self.first).cast()
     }
 
@@ -259,14 +264,14 @@ impl Part<'_> {
 /// Rows of B that a task packs: each is read in one go.
 const PACK_ROWS: usize = 32;
 
-/// Rows of a block's panels, of which tasks write different ones.
-struct Packed(*mut [f32; PANEL]);
+/// Rows of a block's strips, of which tasks write different ones.
+struct Packed<const STRIP: usize>(*mut [f32; STRIP]);
 
 // SAFETY: the pointer is only used for rows that belong to the using task alone; see its use.
-unsafe impl Sync for Packed {}
+unsafe impl<const STRIP: usize> Sync for Packed<STRIP> {}
 
-impl Packed {
-    fn row(&self, row: usize) -> *mut [f32; PANEL] {
+impl<const STRIP: usize> Packed<STRIP> {
+    fn row(&self, row: usize) -> *mut [f32; STRIP] {
         self.0.wrapping_add(row)
     }
 }
@@ -306,8 +311,7 @@ impl WithSimd for Rows<'_> {
                 let column = part.first + panel * PANEL;
                 let panel = Panel {
                     left,
-                    right: right.as_ptr(),
-                    right_step: PANEL,
+                    right: Strips::packed(right.as_ptr(), depth, part.strip),
                     depth,
                     // SAFETY: the task's first row and the panel's first column lie inside C.
                     c: unsafe { c.data.add(first * c.row_stride + column) },

@@ -1,6 +1,6 @@
 //! Copies of parts of a matrix in the order in which tiles read them.
 
-use super::tile::{PANEL, TILE};
+use super::tile::{NARROW, PANEL, TILE};
 use crate::kernels::Matrix;
 
 /// Values between two packed tiles beyond their own: without them tiles would begin at multiples of 4 KiB and push
@@ -50,23 +50,43 @@ pub(super) fn pack_left(
     }
 }
 
-/// Packs rows [from, from + depth) of `b`, columns [first, first + [`PANEL`]), a row of [`PANEL`] values after the
-/// other; columns beyond the matrix are zero.
-pub(super) fn pack_right(to: &mut [f32], b: Matrix<'_>, (from, depth): (usize, usize), first: usize) {
-    let columns = PANEL.min(b.columns - first);
+/// Packs rows [from, from + depth) of `b`, columns [first, first + [`PANEL`]), in strips of so many columns, and of each a row
+/// after the other; columns beyond the matrix are zero.
+pub(super) fn pack_right(
+    to: &mut [f32],
+    b: Matrix<'_>,
+    (from, depth): (usize, usize),
+    first: usize,
+    strip: usize,
+) {
     assert!(from + depth <= b.rows && to.len() >= depth * PANEL);
-    let (rows, _) = to.as_chunks_mut::<PANEL>();
-    let rows = &mut rows[..depth];
-    if columns < PANEL {
-        rows.as_flattened_mut().fill(0.0);
+    for (at, to) in to[..depth * PANEL].chunks_exact_mut(depth * strip).enumerate() {
+        match strip {
+            NARROW => pack_strip::<NARROW>(to, b, from, first + at * strip),
+            _ => pack_strip::<PANEL>(to, b, from, first + at * strip),
+        }
     }
+}
+
+/// Packs `STRIP` columns of `b` from `first` on, of as many rows from `from` on as there is room for.
+fn pack_strip<const STRIP: usize>(to: &mut [f32], b: Matrix<'_>, from: usize, first: usize) {
+    let columns = STRIP.min(b.columns.saturating_sub(first));
+    if columns < STRIP {
+        to.fill(0.0);
+    }
+    if columns == 0 {
+        return;
+    }
+    let (rows, _) = to.as_chunks_mut::<STRIP>();
+    let depth = rows.len();
+    assert!(from + depth <= b.rows);
     if b.column_stride == 1 {
         for (row, to) in rows.iter_mut().enumerate() {
             // SAFETY: the row's columns lie inside the matrix and next to each other.
             let values = unsafe {
                 std::slice::from_raw_parts(b.data.add((from + row) * b.row_stride + first), columns)
             };
-            match <&[f32; PANEL]>::try_from(values) {
+            match <&[f32; STRIP]>::try_from(values) {
                 Ok(values) => *to = *values,
                 Err(_) => to[..columns].copy_from_slice(values),
             }
@@ -81,7 +101,7 @@ pub(super) fn pack_right(to: &mut [f32], b: Matrix<'_>, (from, depth): (usize, u
             // so that four rows of a column lie next to each other.
             unsafe {
                 let values = b.data.add(from + 4 * block + (first + column) * b.column_stride);
-                transpose(values, b.column_stride, rows.as_flattened_mut().as_mut_ptr().add(column), PANEL);
+                transpose(values, b.column_stride, rows.as_flattened_mut().as_mut_ptr().add(column), STRIP);
             }
         }
     }

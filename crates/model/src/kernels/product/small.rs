@@ -2,7 +2,7 @@
 
 use super::{
     pack::pack_right,
-    tile::{Ahead, Left, PANEL, Panel, STEP},
+    tile::{Ahead, Left, PANEL, Panel, STEP, Strips, strip_columns},
 };
 use crate::kernels::{Matrix, MatrixMut};
 use pulp::Simd;
@@ -11,12 +11,9 @@ use std::{marker::PhantomData, mem::take};
 /// A matrix on the right of products, readable in panels.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct Right<'a> {
-    data: *const f32,
+    strips: Strips,
     rows: usize,
     columns: usize,
-    /// From a row to the next within a panel, and from a panel to the next.
-    row_stride: usize,
-    panel_stride: usize,
     borrowed: PhantomData<&'a [f32]>,
 }
 
@@ -25,9 +22,10 @@ pub(in crate::kernels) fn right_len(rows: usize, columns: usize, transposed: boo
     if needs_packing(columns, transposed) { rows * columns.next_multiple_of(PANEL) } else { 0 }
 }
 
-/// Rows that are whole vectors can be read where they lie.
+/// Rows that are whole vectors can be read where they lie. Narrow vectors would wait for them: they take so little of a row that
+/// rows a multiple of 4 KiB apart push each other out of the caches before the rest is read.
 fn needs_packing(columns: usize, transposed: bool) -> bool {
-    transposed || !columns.is_multiple_of(STEP)
+    transposed || !columns.is_multiple_of(STEP) || strip_columns() < PANEL
 }
 
 impl<'a> Right<'a> {
@@ -38,23 +36,24 @@ impl<'a> Right<'a> {
     pub(in crate::kernels) fn new(b: Matrix<'a>, memory: &mut &'a mut [f32]) -> Self {
         let (rows, columns) = (b.rows, b.columns);
         if !needs_packing(columns, b.column_stride != 1) {
-            let (data, row_stride) = (b.data, b.row_stride);
-            return Self { data, rows, columns, row_stride, panel_stride: PANEL, borrowed: PhantomData };
+            let strips = Strips { data: b.data, row: b.row_stride, columns: PANEL, strip: PANEL };
+            return Self { strips, rows, columns, borrowed: PhantomData };
         }
         let (packed, rest) = take(memory).split_at_mut(rows * columns.next_multiple_of(PANEL));
         *memory = rest;
-        let panel_stride = rows * PANEL;
-        for (panel, packed) in packed.chunks_exact_mut(panel_stride).enumerate() {
-            pack_right(packed, b, (0, rows), panel * PANEL);
+        let strip = strip_columns();
+        for (panel, packed) in packed.chunks_exact_mut(rows * PANEL).enumerate() {
+            pack_right(packed, b, (0, rows), panel * PANEL, strip);
         }
-        let data = packed.as_ptr();
-        Self { data, rows, columns, row_stride: PANEL, panel_stride, borrowed: PhantomData }
+        let strips = Strips::packed(packed.as_ptr(), rows, strip);
+        Self { strips, rows, columns, borrowed: PhantomData }
     }
 
     /// `rows` rows from `first` on.
     pub(in crate::kernels) fn rows(self, first: usize, rows: usize) -> Self {
         assert!(first + rows <= self.rows);
-        Self { data: self.data.wrapping_add(first * self.row_stride), rows, ..self }
+        let data = self.strips.data.wrapping_add(first * self.strips.row);
+        Self { strips: Strips { data, ..self.strips }, rows, ..self }
     }
 
     /// The first `columns` columns.
@@ -82,8 +81,7 @@ pub(in crate::kernels) fn multiply_here<S: Simd>(
     for (panel, column) in (0..b.columns).step_by(PANEL).enumerate() {
         let panel = Panel {
             left: Left::Strided { data: a.data, row: a.row_stride, step: a.column_stride },
-            right: b.data.wrapping_add(panel * b.panel_stride),
-            right_step: b.row_stride,
+            right: b.strips.panel(panel),
             depth: b.rows,
             c: c.data.wrapping_add(column),
             c_row: c.row_stride,

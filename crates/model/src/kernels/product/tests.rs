@@ -131,39 +131,37 @@ fn the_number_of_threads_changes_no_bit() {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 #[test]
-fn the_width_of_vectors_changes_no_bit() {
-    // What a processor with vectors of 256 bits would compute, on one of 512.
-    #[cfg(target_arch = "x86_64")]
-    if let (Some(wide), Some(narrow)) = (pulp::x86::V4::try_new(), pulp::x86::V3::try_new()) {
+fn the_width_of_vectors_and_of_strips_changes_no_bit() {
+    /// The product with one kind of vectors, out of strips of so many columns.
+    fn with<S: Simd>(simd: S, strip: usize, (a, b): (Matrix<'_>, Matrix<'_>)) -> Vec<f32> {
+        let (m, n, k) = (a.rows, b.columns, a.columns);
+        let part = Part { a, b, first: 0, columns: n, from: 0, until: k, depth: k, strip };
+        let mut packed = vec![0.0; n.next_multiple_of(PANEL) * k];
+        part.pack(&mut packed, 1);
+        let (mut memory, mut tiles) = (vec![0.0f32; m * n], vec![0.0; TILES]);
+        let c = MatrixMut::new(&mut memory, m, n);
+        let (part, c, packed, tiles) = (&part, &c, &packed[..], &mut tiles[..]);
+        Simd::vectorize(
+            simd,
+            Rows { part, c, packed, alpha: 1.5, accumulate: false, first: 0, rows: m, tiles },
+        );
+        memory
+    }
+
+    if let Some(narrow) = pulp::x86::V3::try_new() {
         let mut random = Random::stream(14, "products");
         let (m, k, n) = (17, 300, 100);
         for layout in [Layout::Rows, Layout::Transposed] {
             let (a, b) = (Operand::new(&mut random, m, k, layout), Operand::new(&mut random, k, n, layout));
-            let part =
-                Part { a: a.matrix(), b: b.matrix(), first: 0, columns: n, from: 0, until: k, depth: k };
-            let mut packed = vec![0.0; n.next_multiple_of(PANEL) * k];
-            part.pack(&mut packed, 1);
-            let mut results = [vec![0.0f32; m * n], vec![0.0f32; m * n]];
-            for (at, memory) in results.iter_mut().enumerate() {
-                let c = MatrixMut::new(memory, m, n);
-                let mut tiles = vec![0.0; TILES];
-                let rows = Rows {
-                    part: &part,
-                    c: &c,
-                    packed: &packed,
-                    alpha: 1.5,
-                    accumulate: false,
-                    first: 0,
-                    rows: m,
-                    tiles: &mut tiles,
-                };
-                match at {
-                    0 => Simd::vectorize(wide, rows),
-                    _ => Simd::vectorize(narrow, rows),
-                }
+            let operands = (a.matrix(), b.matrix());
+            let strips = with(narrow, NARROW, operands);
+            assert_eq!(with(narrow, PANEL, operands), strips);
+            // What a processor with vectors of 256 bits would compute, on one of 512.
+            if let Some(wide) = pulp::x86::V4::try_new() {
+                assert_eq!(with(wide, PANEL, operands), strips);
             }
-            assert_eq!(results[0], results[1]);
         }
     }
 }

@@ -1,9 +1,27 @@
 //! The innermost loop of a product: a few rows of C times one panel of the right matrix, in registers.
 
-use pulp::Simd;
+use pulp::{Arch, Simd, WithSimd};
 
 /// Columns of a panel: four of the widest vectors.
 pub(super) const PANEL: usize = 64;
+
+/// Columns of a strip, for vectors of less than 512 bits: what a tile reads of the right matrix lies in one piece then, where
+/// rows of a whole panel would crowd a few sets of the first cache.
+pub(super) const NARROW: usize = 16;
+
+/// Columns of the strips that packed panels consist of on this processor: [`NARROW`], or a whole [`PANEL`].
+pub(super) fn strip_columns() -> usize {
+    struct Lanes;
+    impl WithSimd for Lanes {
+        type Output = usize;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            S::F32_LANES
+        }
+    }
+    if Arch::new().dispatch(Lanes) == 16 { PANEL } else { NARROW }
+}
 
 /// Columns that a panel's width is rounded up to when it is no more than that: two of the widest vectors.
 pub(super) const STEP: usize = 32;
@@ -66,12 +84,38 @@ const STEPS_A_LINE: usize = 8;
 /// Values in a cache line.
 const LINE: usize = 16;
 
+/// The right matrix, in strips of so many columns; value (l, j) of one at `l · row + j`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Strips {
+    pub(super) data: *const f32,
+    /// From a row to the next.
+    pub(super) row: usize,
+    pub(super) columns: usize,
+    /// From a strip to the next.
+    pub(super) strip: usize,
+}
+
+impl Strips {
+    /// Packed panels of `depth` rows.
+    pub(super) fn packed(data: *const f32, depth: usize, columns: usize) -> Self {
+        Self { data, row: columns, columns, strip: depth * columns }
+    }
+
+    /// Where a column begins. What a tile reads from there on lies in one strip.
+    fn column(self, column: usize) -> *const f32 {
+        self.data.wrapping_add(column / self.columns * self.strip + column % self.columns)
+    }
+
+    /// From where a panel begins.
+    pub(super) fn panel(self, panel: usize) -> Self {
+        Self { data: self.data.wrapping_add(panel * (PANEL / self.columns) * self.strip), ..self }
+    }
+}
+
 /// C (+)= alpha · A · B for `rows` rows and at most [`PANEL`] columns.
 pub(super) struct Panel {
     pub(super) left: Left,
-    /// Value (l, j) at `right + l · right_step + j`.
-    pub(super) right: *const f32,
-    pub(super) right_step: usize,
+    pub(super) right: Strips,
     pub(super) depth: usize,
     pub(super) c: *mut f32,
     pub(super) c_row: usize,
@@ -107,29 +151,30 @@ impl Panel {
     #[inline(always)]
     unsafe fn rows<S: Simd, const VECTORS: usize>(&self, simd: S, ahead: &mut Ahead) {
         for column in (0..self.columns).step_by(VECTORS * S::F32_LANES) {
-            let mut row = 0;
-            // SAFETY: rows and columns stay within what the caller promised.
+            let (mut row, right) = (0, self.right.column(column));
+            // SAFETY: rows and columns stay within what the caller promised, and `right` is where `column` begins.
             unsafe {
                 while row + TILE <= self.rows {
-                    self.tile::<S, VECTORS, TILE>(simd, row, column, ahead);
+                    self.tile::<S, VECTORS, TILE>(simd, row, column, right, ahead);
                     row += TILE;
                 }
                 if row + 4 <= self.rows {
-                    self.tile::<S, VECTORS, 4>(simd, row, column, ahead);
+                    self.tile::<S, VECTORS, 4>(simd, row, column, right, ahead);
                     row += 4;
                 }
                 if row + 2 <= self.rows {
-                    self.tile::<S, VECTORS, 2>(simd, row, column, ahead);
+                    self.tile::<S, VECTORS, 2>(simd, row, column, right, ahead);
                     row += 2;
                 }
                 if row < self.rows {
-                    self.tile::<S, VECTORS, 1>(simd, row, column, ahead);
+                    self.tile::<S, VECTORS, 1>(simd, row, column, right, ahead);
                 }
             }
         }
     }
 
-    /// `ROWS` rows from `row` on, of `VECTORS` vectors of columns from `column` on.
+    /// `ROWS` rows from `row` on, of `VECTORS` vectors of columns from `column` on, of which the right matrix has the first row at
+    /// `right`.
     ///
     /// # Safety
     /// As [`Panel::multiply`], and `row + ROWS` rows must be in the panel.
@@ -139,9 +184,11 @@ impl Panel {
         simd: S,
         row: usize,
         column: usize,
+        mut right: *const f32,
         ahead: &mut Ahead,
     ) {
         let lanes = S::F32_LANES;
+        debug_assert!(VECTORS * lanes <= self.right.columns, "a tile lies in one strip");
         // SAFETY: `row + ROWS` and `column` are within the panel. The right matrix is read up to a multiple of
         // `VECTORS · lanes`, which the caller promised; C is written up to `columns` only.
         unsafe {
@@ -155,7 +202,6 @@ impl Panel {
                 Left::Strided { data, row: stride, step } => (data.add(row * stride), stride, step),
                 Left::Packed { data, tile } => (data.add(row / TILE * tile + row % TILE), 1, TILE),
             };
-            let mut right = self.right.add(column);
             let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
             let mut depth = self.depth;
             while depth > 0 {
@@ -175,7 +221,7 @@ impl Panel {
                     }
                     // The last step ends beyond the matrix, where a pointer may point but not be read.
                     left = left.wrapping_add(left_step);
-                    right = right.wrapping_add(self.right_step);
+                    right = right.wrapping_add(self.right.row);
                 }
             }
             let alpha = simd.splat_f32s(self.alpha);

@@ -3,7 +3,8 @@
  *
  * `-- --symbols` writes crates/cuda/symbols.txt anew, after a change that calls other functions of CUDA; `-- --lint` runs
  * clippy over the code that only this build has, `-- --test` its tests; `-- --resources` prints what each kernel takes;
- * `-- --gpu-check` makes the program that holds a GPU to the CPU, into artifacts/gpu-check.
+ * `-- --gpu-check` makes the program that holds a GPU to the CPU, into artifacts/gpu-check; `-- --pod` packs Node, the packages
+ * and what a user does with them, into artifacts/pod.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,6 +14,7 @@ import { symbolList } from './cuda/symbols.mjs';
 import { cudaToolkit } from './cuda/toolkit.mjs';
 import { fail, part } from './output.mjs';
 import * as parts from './parts.mjs';
+import { podCheck } from './pod.mjs';
 import { checkPrerequisites } from './prerequisites.mjs';
 import { root } from './set-up.mjs';
 
@@ -28,6 +30,7 @@ async function main() {
   if (process.argv.includes('--lint')) return parts.lintCuda(work, toolkit);
   if (process.argv.includes('--test')) return parts.testCuda(work, toolkit);
   if (process.argv.includes('--gpu-check')) return parts.gpuCheck(work, toolkit);
+  if (process.argv.includes('--pod')) return podCheck(work, toolkit);
   if (process.argv.includes('--resources')) return parts.kernelResources(work, toolkit);
 
   const list = join(root, 'crates/cuda/symbols.txt');

@@ -253,7 +253,7 @@ async function hostTriple({ root, env }) {
 }
 
 /** Runs one program of a part, saying when it starts, where it is, and how long it took. */
-async function step({ root, env, signal }, name, what, command, args, options = {}) {
+export async function step({ root, env, signal }, name, what, command, args, options = {}) {
   const started = performance.now();
   part(name, `${what} …`);
   let last = '';

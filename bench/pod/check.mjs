@@ -3,7 +3,7 @@
  * from it; `npm run build:cuda -- --pod` packs it with Node and the packages, for machines that have neither.
  *
  *   ./check.sh            a model of 100 million parameters, 60 steps
- *   ./check.sh --tiny     one that an emulated GPU can train, 6 steps
+ *   ./check.sh --tiny     one that an emulated GPU can train, 12 steps
  *
  * A run that was killed has to end with the losses, norms and weights of the one that was not, bit for bit. The last line is
  * `N passed, N failed`.
@@ -22,8 +22,8 @@ const packages = process.env.CANDLEWICK_POD_PACKAGE ?? join(here, 'node_modules/
 const tiny = process.argv.includes('--tiny');
 const { steps, every, model, data, training } = tiny
   ? {
-      steps: 6,
-      every: 2,
+      steps: 12,
+      every: 4,
       model: 'hidden_size: 64, intermediate_size: 128, num_hidden_layers: 1, num_attention_heads: 1',
       data: 'sequence_length: 32, shuffle_buffer_size: 50',
       training: 'global_batch_size: 2, threads: 1',

@@ -2,7 +2,7 @@
  * What a user does on a machine with a GPU, through the commands: a tokenizer, a run, the same run killed and gone on with, text
  * from it; `npm run build:cuda -- --pod` packs it with Node and the packages, for machines that have neither.
  *
- *   ./check.sh            a model of 100 million parameters, 60 steps
+ *   ./check.sh            a model of 83 million parameters, 60 steps
  *   ./check.sh --tiny     one that an emulated GPU can train, 12 steps
  *
  * A run that was killed has to end with the losses, norms and weights of the one that was not, bit for bit. The last line is
@@ -61,7 +61,8 @@ async function command(name, args, onEvent) {
   createInterface({ input: child.stderr }).on('line', keep);
   createInterface({ input: child.stdout }).on('line', (line) => {
     if (onEvent === undefined) return keep(line);
-    onEvent(JSON.parse(line), child);
+    // What a killed process wrote last may be half a line.
+    if (!child.killed) onEvent(JSON.parse(line), child);
   });
   const [code, signal] = await once(child, 'close');
   return { code, signal, said: said.join('\n') };

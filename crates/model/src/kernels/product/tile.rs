@@ -131,7 +131,8 @@ impl Panel {
     ///
     /// # Safety
     /// `left` must be readable for `rows` and `depth`, `right` for `depth` rows of `columns` values rounded up to
-    /// [`STEP`], to [`PANEL`] from [`STEP`] + 1 on, and C's elements be writable and used by no one else.
+    /// [`STEP`], to [`PANEL`] from [`STEP`] + 1 on, in strips no narrower than a tile, and C's elements be writable and used by
+    /// no one else. A tile is [`NARROW`] columns wide at most, or a [`PANEL`] where vectors have 512 bits.
     #[inline(always)]
     pub(super) unsafe fn multiply<S: Simd>(&self, simd: S, ahead: &mut Ahead) {
         // SAFETY: promised by the caller.

@@ -22,7 +22,7 @@ struct Spec {
 
 /// Tokens whose logits exist at a time with this vocabulary, as the backend has it.
 fn logit_rows(vocabulary: usize) -> usize {
-    ((1 << 22) / vocabulary).clamp(256, 512)
+    ((1 << 23) / vocabulary).clamp(256, 1024)
 }
 
 /// y = x·Wᵀ of `tokens` tokens, and its two gradients.

@@ -24,11 +24,11 @@ use std::{
 };
 
 /// Tokens whose logits exist at a time: the more, the less often the output matrix is packed and its gradient added to.
-const LOGIT_ROWS: [usize; 2] = [256, 512];
+const LOGIT_ROWS: [usize; 2] = [256, 1024];
 
-/// Logits that stay in the last cache between the products that make and read them, 16 MiB: between these bounds, as many
-/// tokens as have no more.
-const LOGITS: usize = 1 << 22;
+/// Logits at a time, 32 MiB, within those bounds: many more would leave the last cache between the products that make and
+/// read them.
+const LOGITS: usize = 1 << 23;
 
 /// The CPU's memory and kernels.
 pub struct Cpu {

@@ -28,14 +28,14 @@ use tile::{Ahead, Left, NARROW, PANEL, Panel, Strips, strip_columns};
 /// The longest depth that is summed in registers at once: a panel of it (128 KiB) stays in the second cache.
 const DEPTH: usize = 512;
 
-/// Rows of C that a task takes at most, so that what it packs of A stays in the second cache beside a panel.
-const ROWS: usize = 96;
+/// Rows of C that a task takes at most, so that what it reads of A, 384 KiB, stays in the second cache beside a panel.
+const ROWS: usize = 192;
+
+/// The same for vectors of less than 512 bits, which mostly come with a second cache of 512 KiB or less.
+const NARROW_ROWS: usize = 96;
 
 /// Rows that a task takes at least, where there are enough: a panel is read again for each.
 const LEAST_ROWS: usize = 3 * TILE;
-
-/// Tasks a thread at least, where there are rows for them: one that is held up does not keep the others waiting long.
-const TASKS: usize = 4;
 
 /// Values of B that are packed at a time at most, 4 MiB.
 const PACKED: usize = 1 << 20;
@@ -122,12 +122,12 @@ pub fn packing_bytes(threads: usize) -> usize {
     4 * (LINE + PACKED + threads * TILES)
 }
 
-/// Rows of C that a task takes: whole tiles, and as many as leave no thread with much more than its share.
-fn task_rows(rows: usize, threads: usize) -> usize {
+/// Rows of C that a task takes: whole tiles, `most` at most, and as many as leave no thread with much more than its share.
+fn task_rows(rows: usize, threads: usize, most: usize) -> usize {
     if threads == 1 {
-        return ROWS;
+        return most;
     }
-    let most = rows.div_ceil(threads * TASKS).next_multiple_of(TILE).min(ROWS);
+    let most = rows.div_ceil(threads).next_multiple_of(TILE).min(most);
     // What the thread with most to do has, where tasks are dealt out evenly and the last is the shortest.
     let load = |task: usize| {
         let (tasks, last) = (rows.div_ceil(task), (rows - 1) % task + 1);
@@ -245,7 +245,7 @@ impl Part<'_> {
         accumulate: bool,
         threads: usize,
     ) {
-        let rows = task_rows(c.rows, threads);
+        let rows = task_rows(c.rows, threads, if self.strip == NARROW { NARROW_ROWS } else { ROWS });
         let task = |first: usize| {
             let thread = rayon::current_thread_index().unwrap_or(0) % threads;
             // A panic in another product leaves tiles that nobody reads again.
@@ -296,7 +296,7 @@ impl WithSimd for Rows<'_> {
         let Self { part, c, mut packed, alpha, accumulate, first, rows, tiles } = self;
         let (a, first_block) = (part.a, part.from);
         for (from, depth) in part.blocks() {
-            let mut ahead = part.ahead((first, rows), (from, depth));
+            let mut ahead = [part.ahead((first, rows), (from, depth)), Ahead::none()];
             let left = if a.column_stride == 1 {
                 // SAFETY: the first row of the task and the first column of the block lie inside the matrix.
                 let data = unsafe { a.data.add(first * a.row_stride + from) };
@@ -309,6 +309,8 @@ impl WithSimd for Rows<'_> {
             packed = rest;
             for (panel, right) in block.chunks_exact(depth * PANEL).enumerate() {
                 let column = part.first + panel * PANEL;
+                // The panel that is read next, be it of the next block.
+                ahead[1] = Ahead::new(right.as_ptr_range().end, 1, right.len(), 0);
                 let panel = Panel {
                     left,
                     right: Strips::packed(right.as_ptr(), depth, part.strip),

@@ -93,6 +93,6 @@ pub(in crate::kernels) fn multiply_here<S: Simd>(
         // SAFETY: the constructors of the matrices checked that every element lies inside memory borrowed for their
         // lifetime, exclusively so for C. B is readable up to whole panels when it is packed. Otherwise the matrix that
         // it was made of has a multiple of `STEP` columns: what this panel needs, rounded up, is not beyond them.
-        unsafe { panel.multiply(simd, &mut Ahead::none()) };
+        unsafe { panel.multiply(simd, &mut [Ahead::none(); 2]) };
     }
 }

@@ -184,10 +184,12 @@ fn what_packing_takes_is_what_is_said() {
 
 #[test]
 fn tasks_are_whole_tiles_and_leave_the_threads_equal_shares() {
-    for threads in [1, 2, 3, 4, 16] {
+    for (threads, limit) in
+        [1, 2, 3, 4, 16].into_iter().flat_map(|threads| [(threads, NARROW_ROWS), (threads, ROWS)])
+    {
         for rows in [1, 5, 6, 31, 96, 97, 256, 512, 1000, 2048, 4096] {
-            let task = task_rows(rows, threads);
-            assert!(task.is_multiple_of(TILE) && (TILE..=ROWS).contains(&task), "{task} of {rows} rows");
+            let task = task_rows(rows, threads, limit);
+            assert!(task.is_multiple_of(TILE) && (TILE..=limit).contains(&task), "{task} of {rows} rows");
             // Dealt out in turn, the last one being what is left.
             let mut shares = vec![0; threads];
             for (at, first) in (0..rows).step_by(task).enumerate() {

@@ -134,7 +134,7 @@ impl Panel {
     /// [`STEP`], to [`PANEL`] from [`STEP`] + 1 on, in strips no narrower than a tile, and C's elements be writable and used by
     /// no one else. A tile is [`NARROW`] columns wide at most, or a [`PANEL`] where vectors have 512 bits.
     #[inline(always)]
-    pub(super) unsafe fn multiply<S: Simd>(&self, simd: S, ahead: &mut Ahead) {
+    pub(super) unsafe fn multiply<S: Simd>(&self, simd: S, ahead: &mut [Ahead; 2]) {
         // SAFETY: promised by the caller.
         unsafe {
             // Vectors of 512 bits come with 32 registers, narrower ones mostly with 16.
@@ -150,7 +150,7 @@ impl Panel {
     /// # Safety
     /// As [`Panel::multiply`].
     #[inline(always)]
-    unsafe fn rows<S: Simd, const VECTORS: usize>(&self, simd: S, ahead: &mut Ahead) {
+    unsafe fn rows<S: Simd, const VECTORS: usize>(&self, simd: S, ahead: &mut [Ahead; 2]) {
         for column in (0..self.columns).step_by(VECTORS * S::F32_LANES) {
             let (mut row, right) = (0, self.right.column(column));
             // SAFETY: rows and columns stay within what the caller promised, and `right` is where `column` begins.
@@ -186,7 +186,7 @@ impl Panel {
         row: usize,
         column: usize,
         mut right: *const f32,
-        ahead: &mut Ahead,
+        ahead: &mut [Ahead; 2],
     ) {
         let lanes = S::F32_LANES;
         debug_assert!(VECTORS * lanes <= self.right.columns, "a tile lies in one strip");
@@ -208,21 +208,20 @@ impl Panel {
             while depth > 0 {
                 let steps = depth.min(STEPS_A_LINE);
                 depth -= steps;
-                ahead.fetch();
+                ahead.iter_mut().for_each(Ahead::fetch);
+                // A number of steps that is known here makes one piece of code without a counter: integer instructions would
+                // take the place of vectors' on their common ports.
+                if steps == STEPS_A_LINE {
+                    for _ in 0..STEPS_A_LINE {
+                        sums = add_step(simd, sums, left_row, (left, right));
+                        (left, right) = (left.wrapping_add(left_step), right.wrapping_add(self.right.row));
+                    }
+                    continue;
+                }
                 for _ in 0..steps {
-                    let mut values = [simd.splat_f32s(0.0); VECTORS];
-                    for (j, value) in values.iter_mut().enumerate() {
-                        *value = right.add(j * lanes).cast::<S::f32s>().read_unaligned();
-                    }
-                    for (i, sums) in sums.iter_mut().enumerate() {
-                        let factor = simd.splat_f32s(*left.add(i * left_row));
-                        for (sum, value) in sums.iter_mut().zip(values) {
-                            *sum = simd.mul_add_e_f32s(factor, value, *sum);
-                        }
-                    }
+                    sums = add_step(simd, sums, left_row, (left, right));
                     // The last step ends beyond the matrix, where a pointer may point but not be read.
-                    left = left.wrapping_add(left_step);
-                    right = right.wrapping_add(self.right.row);
+                    (left, right) = (left.wrapping_add(left_step), right.wrapping_add(self.right.row));
                 }
             }
             let alpha = simd.splat_f32s(self.alpha);
@@ -250,6 +249,33 @@ impl Panel {
                 }
             }
         }
+    }
+}
+
+/// Adds one step of the depth to the sums of a tile: values of the left matrix, `left_row` apart, times one row of the right.
+///
+/// # Safety
+/// `left` must be readable for all rows and `right` for `VECTORS` vectors.
+#[inline(always)]
+unsafe fn add_step<S: Simd, const VECTORS: usize, const ROWS: usize>(
+    simd: S,
+    mut sums: [[S::f32s; VECTORS]; ROWS],
+    left_row: usize,
+    (left, right): (*const f32, *const f32),
+) -> [[S::f32s; VECTORS]; ROWS] {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let mut values = [simd.splat_f32s(0.0); VECTORS];
+        for (j, value) in values.iter_mut().enumerate() {
+            *value = right.add(j * S::F32_LANES).cast::<S::f32s>().read_unaligned();
+        }
+        for (i, sums) in sums.iter_mut().enumerate() {
+            let factor = simd.splat_f32s(*left.add(i * left_row));
+            for (sum, value) in sums.iter_mut().zip(values) {
+                *sum = simd.mul_add_e_f32s(factor, value, *sum);
+            }
+        }
+        sums
     }
 }
 

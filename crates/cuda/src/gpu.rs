@@ -1,5 +1,9 @@
 //! A GPU that does what a [`Queue`] is given, on candle's device and stream.
-use std::{collections::HashMap, ffi::c_void, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    ffi::c_void,
+    sync::Arc,
+};
 
 use candle_core::cuda::CudaDevice;
 use cudarc::{
@@ -37,7 +41,13 @@ pub struct Gpu {
     base: Address,
     stages: Vec<PinnedHostSlice<u8>>,
     next_stage: usize,
+    /// What was asked for and is not answered, oldest first, with its bytes; and page-locked memory that is free for it.
+    asked: VecDeque<(PinnedHostSlice<u8>, usize)>,
+    free: Vec<PinnedHostSlice<u8>>,
 }
+
+/// Bytes of page-locked memory that an answer gets.
+const ANSWER_BYTES: usize = 64;
 
 impl std::fmt::Debug for Gpu {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -103,7 +113,8 @@ impl Gpu {
             .map_err(|error| no_memory(&context, bytes + WORKSPACE_BYTES, error))?;
         let base = Address(memory.device_ptr(&stream).0);
         let (plans, stages) = (HashMap::new(), Vec::new());
-        Ok(Self { context, stream, kernels, plans, blas, memory, base, stages, next_stage: 0 })
+        let (asked, free) = (VecDeque::new(), Vec::new());
+        Ok(Self { context, stream, kernels, plans, blas, memory, base, stages, next_stage: 0, asked, free })
     }
 
     /// Where its memory begins.
@@ -213,6 +224,38 @@ impl Queue for Gpu {
         // SAFETY: the bytes lie in this memory, and the stage is not written again before that event.
         unsafe { result::memcpy_htod_async(to.at.0, &source[..bytes.len()], self.stream.cu_stream()) }
             .map_err(failed)
+    }
+
+    fn ask(&mut self, from: Span) -> Result<(), Trouble> {
+        let failed = |error| failed("a copy from the GPU", error);
+        self.assert_inside(from);
+        assert!(from.bytes() <= ANSWER_BYTES, "{from:?} is more than an answer");
+        self.context.bind_to_thread().map_err(failed)?;
+        let mut answer = match self.free.pop() {
+            Some(answer) => answer,
+            // SAFETY: bytes of any value are valid.
+            None => unsafe { self.context.alloc_pinned::<u8>(ANSWER_BYTES) }.map_err(failed)?,
+        };
+        {
+            // SAFETY: it is written in the order of this stream, where an event is recorded as the guard falls.
+            let (into, _under_way) = unsafe { answer.stream_synced_mut_slice(&self.stream) };
+            // SAFETY: the span lies in this memory, as was asserted; the answer has room for it, and is neither read nor
+            // freed before that event: `answer` waits for it, and dropping page-locked memory does.
+            unsafe {
+                result::memcpy_dtoh_async(&mut into[..from.bytes()], from.at.0, self.stream.cu_stream())
+            }
+            .map_err(failed)?;
+        }
+        self.asked.push_back((answer, from.bytes()));
+        Ok(())
+    }
+
+    fn answer(&mut self, into: &mut [u8]) -> Result<(), Trouble> {
+        let (answer, bytes) = self.asked.pop_front().expect("something was asked for");
+        assert_eq!(into.len(), bytes, "bytes of the answer");
+        into.copy_from_slice(&answer.as_slice().map_err(|error| failed("a step", error))?[..bytes]);
+        self.free.push(answer);
+        Ok(())
     }
 
     fn download(&self, from: Span, into: &mut [u8]) -> Result<(), Trouble> {

@@ -176,6 +176,15 @@ pub trait Queue: Debug + Send {
     /// Copies to the beginning of a span; `bytes` is the caller's again when this returns.
     fn upload(&mut self, to: Span, bytes: &[u8]) -> Result<(), Trouble>;
 
+    /// Copies a span to the host once everything given before is done, and does not wait: [`Queue::answer`] has it.
+    fn ask(&mut self, from: Span) -> Result<(), Trouble>;
+
+    /// What the oldest [`Queue::ask`] that has no answer yet brought; waits for it, and for nothing given later.
+    ///
+    /// # Panics
+    /// When nothing was asked for, or `into` has another length than that span.
+    fn answer(&mut self, into: &mut [u8]) -> Result<(), Trouble>;
+
     /// Copies from the beginning of a span once everything given before is done; waits for it.
     fn download(&self, from: Span, into: &mut [u8]) -> Result<(), Trouble>;
 }

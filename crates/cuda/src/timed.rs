@@ -56,6 +56,14 @@ impl Queue for Timed {
         self.time("copy", |gpu| gpu.upload(to, bytes))
     }
 
+    fn ask(&mut self, from: Span) -> Result<(), Trouble> {
+        self.time("copy", |gpu| gpu.ask(from))
+    }
+
+    fn answer(&mut self, into: &mut [u8]) -> Result<(), Trouble> {
+        self.gpu.answer(into)
+    }
+
     fn download(&self, from: Span, into: &mut [u8]) -> Result<(), Trouble> {
         self.gpu.download(from, into)
     }

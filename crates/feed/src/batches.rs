@@ -171,6 +171,11 @@ impl BatchReader {
         self.waited
     }
 
+    /// Whether the tokens of a batch are here, so that [`BatchReader::next`] need not wait.
+    pub fn is_ready(&mut self) -> bool {
+        self.filling.len() + self.ring.available() > self.shape.rows * self.shape.sequence_length
+    }
+
     /// What was left out so far.
     pub fn left_out(&self) -> LeftOut {
         self.left_out

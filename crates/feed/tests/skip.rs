@@ -121,6 +121,24 @@ fn a_state_of_version_1_stands_after_as_many_batches_as_its_targets_fill() {
 }
 
 #[test]
+fn a_batch_that_is_ready_is_not_waited_for() {
+    let dataset = Dataset::random(&mut Random(5), true);
+    let options = options(vec![source(&dataset)], 20, 1, 8);
+    let streamer = Streamer::start(&dataset, 10);
+    let (_feed, mut reader) =
+        Feed::batches(&options, std::slice::from_ref(&streamer.link), &bytes_tokenizer()).unwrap();
+    while !reader.is_ready() {
+        std::thread::yield_now();
+    }
+    let (mut batch, mut ready, mut waited) = (Batch::default(), true, reader.waited());
+    while reader.next(&mut batch, &mut |_| ()).unwrap() == Next::Filled {
+        assert!(!ready || reader.waited() == waited);
+        (ready, waited) = (reader.is_ready(), reader.waited());
+    }
+    assert!(!reader.is_ready(), "at the end");
+}
+
+#[test]
 fn an_interrupt_ends_the_skipping_and_the_next_call_goes_on() {
     let tokenizer = bytes_tokenizer();
     let dataset = Dataset::random(&mut Random(5), true);

@@ -69,7 +69,7 @@ fn main() -> Result<(), candlewick_train::TrainError> {
     let mut times = Vec::new();
     for step in 1..=15 {
         let started = Instant::now();
-        let StepOutcome::Done(stats) = engine.step(&batch, 0.0, &|| false)? else { break };
+        let Some(StepOutcome::Done(stats)) = engine.step(&batch, 0.0, &|| false)? else { break };
         let seconds = started.elapsed().as_secs_f64();
         println!(
             "step {step}: {:.1} ms, loss {:.4}, grad norm {:.4}",

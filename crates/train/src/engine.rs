@@ -23,8 +23,24 @@ pub struct Engine {
     pub(crate) steps: u64,
     /// Updates left out since the last one that was made.
     skipped: u64,
+    /// The update whose outcome is not known yet.
+    under_way: Option<UnderWay>,
     step: Step,
     pool: ThreadPool,
+}
+
+/// Gradients of the mean loss over a batch, which the device has or is about to have: what [`Engine::update`] takes.
+#[derive(Debug)]
+#[must_use = "without an update they are lost"]
+pub struct Gradients {
+    /// One over the counted targets.
+    scale: f64,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    scale: f64,
+    lr: f64,
 }
 
 /// What a completed step reports.
@@ -50,8 +66,6 @@ pub enum StepOutcome {
         /// How many in a row, this one included.
         in_a_row: u64,
     },
-    /// It was asked to stop; nothing changed.
-    Interrupted,
 }
 
 impl Engine {
@@ -141,7 +155,16 @@ impl Engine {
         pool: ThreadPool,
     ) -> Self {
         let step = Step::new(&options.model, plan);
-        Self { options: options.clone(), transformer, backend, steps: 0, skipped: 0, step, pool }
+        Self {
+            options: options.clone(),
+            transformer,
+            backend,
+            steps: 0,
+            skipped: 0,
+            under_way: None,
+            step,
+            pool,
+        }
     }
 
     /// Completed updates.
@@ -194,7 +217,7 @@ impl Engine {
     /// One update from a global batch: gradients of the mean loss over its counted targets, summed over
     /// micro-batches, clipped, and applied at the schedule's rate for `progress` (0 to 1).
     ///
-    /// `interrupted` is asked before each micro-batch and before the update; after it says so, nothing has changed.
+    /// `interrupted` is asked before each micro-batch and before the update; `None` after it said so, and nothing has changed.
     ///
     /// # Errors
     /// `DIVERGED` when loss or gradient was not finite [`TrainOptions::max_skipped_steps`] times in a row, `INTERNAL`
@@ -205,7 +228,30 @@ impl Engine {
         batch: &Batch,
         progress: f64,
         interrupted: &dyn Fn() -> bool,
-    ) -> Result<StepOutcome, TrainError> {
+    ) -> Result<Option<StepOutcome>, TrainError> {
+        let Some(gradients) = self.gradients(batch, interrupted)? else {
+            return Ok(None);
+        };
+        self.update(gradients, progress)?;
+        self.settle().map(Some)
+    }
+
+    /// Whether the device works on when a method has returned: a step is then best settled when the gradients of the next
+    /// one are under way.
+    pub fn goes_on(&self) -> bool {
+        self.backend.goes_on()
+    }
+
+    /// The first part of [`Engine::step`], which changes no weight: the update before it need not be settled. `None` after
+    /// `interrupted` said so.
+    ///
+    /// # Errors
+    /// As [`Engine::step`], but for `DIVERGED`.
+    pub fn gradients(
+        &mut self,
+        batch: &Batch,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Option<Gradients>, TrainError> {
         self.check(batch)?;
         let counted = count(&batch.targets);
         if counted == 0 {
@@ -216,26 +262,36 @@ impl Engine {
             ));
         }
         let scale = 1.0 / counted as f64;
-        let steps = self.steps;
         let Self { options, backend, step, pool, .. } = &mut *self;
         step.begin(&mut **backend)?;
         let loss = LossOptions { scale, z_loss: options.z_loss, gradient: true };
         for micro_batch in micro_batches(batch, step.plan().shape.rows) {
             if interrupted() {
-                return Ok(StepOutcome::Interrupted);
+                return Ok(None);
             }
             // A micro-batch of filling only has no gradient to give.
             if count(micro_batch.targets) > 0 {
                 pool.install(|| step.forward_backward(&mut **backend, micro_batch, loss))?;
             }
         }
-        if interrupted() {
-            return Ok(StepOutcome::Interrupted);
-        }
+        Ok(if interrupted() { None } else { Some(Gradients { scale }) })
+    }
+
+    /// The second part of [`Engine::step`]; the third is [`Engine::settle`].
+    ///
+    /// # Errors
+    /// What the device says.
+    ///
+    /// # Panics
+    /// When the update before is not settled, as every method that counts on it: its number is not known.
+    pub fn update(&mut self, gradients: Gradients, progress: f64) -> Result<(), TrainError> {
+        self.assert_settled();
+        let Gradients { scale } = gradients;
+        let Self { options, backend, pool, steps, .. } = &mut *self;
         let optimizer = &options.optimizer;
-        let lr = optimizer.lr * options.schedule.factor(steps, progress);
+        let lr = optimizer.lr * options.schedule.factor(*steps, progress);
         let update = Update {
-            step: steps + 1,
+            step: *steps + 1,
             scale,
             lr,
             betas: optimizer.betas,
@@ -245,7 +301,20 @@ impl Engine {
             seed: options.seed,
         };
         pool.install(|| backend.update(&update))?;
-        let Outcome { nats, grad_norm, skipped } = backend.outcome()?;
+        self.under_way = Some(UnderWay { scale, lr });
+        Ok(())
+    }
+
+    /// What came of the update under way, once it is done; counts it.
+    ///
+    /// # Errors
+    /// `DIVERGED` as [`Engine::step`]; what the device says.
+    ///
+    /// # Panics
+    /// When none is under way.
+    pub fn settle(&mut self) -> Result<StepOutcome, TrainError> {
+        let UnderWay { scale, lr } = self.under_way.take().expect("an update is under way");
+        let Outcome { nats, grad_norm, skipped } = self.backend.outcome()?;
         let stats = StepStats { loss: nats * scale, grad_norm, lr };
         if !skipped {
             self.steps += 1;
@@ -284,6 +353,7 @@ impl Engine {
         context: usize,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Option<f64>, TrainError> {
+        self.assert_settled();
         self.check(batch)?;
         if context == 0 || !batch.sequence_length.is_multiple_of(context) {
             return Err(TrainError::new(
@@ -309,6 +379,7 @@ impl Engine {
     /// # Errors
     /// `DISK_FULL`, `NOT_WRITABLE`.
     pub fn save(&self, directory: &Path) -> Result<Files, TrainError> {
+        self.assert_settled();
         crate::checkpoint::save(self, directory)
     }
 
@@ -318,6 +389,7 @@ impl Engine {
     /// # Errors
     /// `INTERNAL` for a bug of ours.
     pub fn snapshot(&self) -> Result<Option<Snapshot>, TrainError> {
+        self.assert_settled();
         // As much again must stay free: the copy must never be what brings the run down.
         let spare = crate::memory::available().is_none_or(|free| Snapshot::bytes(self) <= free / 2);
         if spare { Snapshot::take(self) } else { Ok(None) }
@@ -386,6 +458,10 @@ impl Engine {
     /// `CHECKPOINT_CORRUPT` when the file is missing, damaged, or of another model.
     pub fn load_parameters(&mut self, directory: &Path) -> Result<(), TrainError> {
         crate::checkpoint::load_parameters(self, directory)
+    }
+
+    fn assert_settled(&self) {
+        assert!(self.under_way.is_none(), "an update is under way: Engine::settle comes first");
     }
 
     fn check(&self, batch: &Batch) -> Result<(), TrainError> {

@@ -15,7 +15,7 @@ mod timing;
 mod trainer;
 
 pub use checkpoint::{Files, Snapshot};
-pub use engine::{Engine, StepOutcome, StepStats};
+pub use engine::{Engine, Gradients, StepOutcome, StepStats};
 pub use error::TrainError;
 pub use footprint::{DeviceMemory, EngineShape, RunMemory, Surroundings, run_memory};
 pub use options::{DEFAULT_MAX_SKIPPED_STEPS, Device, Moments, OptimizerOptions, TrainOptions};

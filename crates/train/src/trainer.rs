@@ -410,6 +410,12 @@ fn shares(state: &StreamState) -> Vec<Share> {
     sources.into_iter().flatten().map(share).collect()
 }
 
+/// A batch, and the stream's state after it.
+struct Read {
+    batch: Batch,
+    state: StreamState,
+}
+
 struct Runner {
     engine: Engine,
     limits: Limits,
@@ -418,8 +424,12 @@ struct Runner {
     interrupt: Interrupt,
     /// The stream's state after the last completed step.
     done: StreamState,
-    /// A batch that was read but whose step was abandoned.
-    pending: Option<Batch>,
+    /// Batches that were read but whose steps were abandoned, oldest first.
+    pending: VecDeque<Read>,
+    /// The step whose outcome the device has not told yet.
+    under_way: Option<Read>,
+    /// Since when the next step to be told has been on, and how long had been waited for data then.
+    since: (Instant, Duration),
     /// What was left out and told.
     told: LeftOut,
     /// Writes the last snapshot.
@@ -429,8 +439,19 @@ struct Runner {
 impl Runner {
     fn new(engine: Engine, limits: Limits, reader: BatchReader, events: Arc<Events>) -> Self {
         let (interrupt, done) = (reader.interrupt(), reader.state().clone());
-        let told = LeftOut::default();
-        Self { engine, limits, reader, events, interrupt, done, pending: None, told, writer: None }
+        Self {
+            engine,
+            limits,
+            reader,
+            events,
+            interrupt,
+            done,
+            pending: VecDeque::new(),
+            under_way: None,
+            since: (Instant::now(), Duration::ZERO),
+            told: LeftOut::default(),
+            writer: None,
+        }
     }
 
     fn serve(mut self, commands: mpsc::Receiver<Command>) {
@@ -455,12 +476,27 @@ impl Runner {
     }
 
     fn run_until(&mut self, target: u64) -> Result<Pause, TrainError> {
+        let pause = self.step_until(target);
+        // Whatever comes next (a checkpoint, an evaluation) is of the steps that were told.
+        self.settle()?;
+        pause
+    }
+
+    fn step_until(&mut self, target: u64) -> Result<Pause, TrainError> {
         loop {
-            if self.limits.reached(self.engine.steps(), &self.done) {
-                return Ok(Pause::Limit);
-            }
-            if self.engine.steps() >= target {
-                return Ok(Pause::Target);
+            let steps = self.engine.steps();
+            // What will stand when the step under way is done.
+            let pause = match &self.under_way {
+                Some(read) => self.pause_at(target, steps + 1, &read.state),
+                None => self.pause_at(target, steps, &self.done),
+            };
+            if let Some(pause) = pause {
+                if self.under_way.is_none() {
+                    return Ok(pause);
+                }
+                // Its update may have been left out, and then it is not yet time.
+                self.settle()?;
+                continue;
             }
             if let Some(pause) = self.step()? {
                 return Ok(pause);
@@ -468,11 +504,25 @@ impl Runner {
         }
     }
 
-    /// One batch, and the update from it unless it is left out; or why there was none.
+    fn pause_at(&self, target: u64, steps: u64, state: &StreamState) -> Option<Pause> {
+        if self.limits.reached(steps, state) {
+            return Some(Pause::Limit);
+        }
+        (steps >= target).then_some(Pause::Target)
+    }
+
+    /// One batch, and the update from it unless it is left out; or why there was none. Where the device goes on by itself, what
+    /// came of it is told when the gradients of the next step are under way, so that the device never waits for the host.
     fn step(&mut self) -> Result<Option<Pause>, TrainError> {
-        let (began, waited) = (Instant::now(), self.reader.waited());
-        let batch = match self.pending.take() {
-            Some(batch) => batch,
+        if self.pending.is_empty() && !self.reader.is_ready() {
+            // What is done is told before a wait for data.
+            self.settle()?;
+        }
+        if self.under_way.is_none() {
+            self.since = (Instant::now(), self.reader.waited());
+        }
+        let read = match self.pending.pop_front() {
+            Some(read) => read,
             None => {
                 let mut batch = Batch::default();
                 let events = &self.events;
@@ -484,64 +534,100 @@ impl Runner {
                     }
                 };
                 let next = self.reader.next(&mut batch, &mut tell)?;
-                if next != Next::Interrupted {
-                    self.tell_left_out(next == Next::Filled);
+                if next == Next::Interrupted {
+                    return Ok(Some(Pause::Stopped));
                 }
-                match next {
-                    Next::Filled => batch,
-                    Next::Ended => return Ok(Some(Pause::Ended)),
-                    Next::Interrupted => return Ok(Some(Pause::Stopped)),
+                let state = self.reader.state().clone();
+                let read = (next == Next::Filled).then_some(Read { batch, state });
+                if let Err(error) = self.tell_left_out(read.is_some()) {
+                    self.pending.extend(read);
+                    return Err(error);
+                }
+                match read {
+                    Some(read) => read,
+                    None => return Ok(Some(Pause::Ended)),
                 }
             }
         };
-        let progress = self.limits.progress(self.engine.steps(), &self.done);
         let interrupt = &self.interrupt;
-        let outcome = self.engine.step(&batch, progress, &|| interrupt.is_raised());
-        let stats = match outcome {
-            Ok(StepOutcome::Done(stats)) => stats,
-            Ok(StepOutcome::Skipped { stats, in_a_row }) => {
-                // A checkpoint of before the next update goes on before this batch, and leaves it out again.
-                self.events.put(Event::Skipped {
-                    step: self.engine.steps(),
-                    loss: stats.loss,
-                    grad_norm: stats.grad_norm,
-                    in_a_row,
-                    limit: self.engine.options().max_skipped_steps,
-                    tokens: self.reader.state().tokens,
-                    seconds: began.elapsed().as_secs_f64(),
-                    data_wait_seconds: (self.reader.waited() - waited).as_secs_f64(),
-                });
-                return Ok(None);
-            }
-            Ok(StepOutcome::Interrupted) => {
-                self.pending = Some(batch);
+        let gradients = match self.engine.gradients(&read.batch, &|| interrupt.is_raised()) {
+            Ok(Some(gradients)) => gradients,
+            Ok(None) => {
+                self.pending.push_front(read);
                 return Ok(Some(Pause::Stopped));
             }
             Err(error) => {
-                self.pending = Some(batch);
+                self.pending.push_front(read);
                 return Err(error);
             }
         };
-        self.done = self.reader.state().clone();
-        self.events.put(Event::Step {
-            step: self.engine.steps(),
-            loss: stats.loss,
-            grad_norm: stats.grad_norm,
-            lr: stats.lr,
-            tokens: self.done.tokens,
-            documents: self.done.documents,
-            epoch: self.done.epoch(),
-            mix: shares(&self.done),
-            seconds: began.elapsed().as_secs_f64(),
-            data_wait_seconds: (self.reader.waited() - waited).as_secs_f64(),
-            stream_hash: self.done.hash.clone(),
-        });
+        if let Err(error) = self.settle() {
+            // Behind the batch of the step that failed.
+            self.pending.push_back(read);
+            return Err(error);
+        }
+        let progress = self.limits.progress(self.engine.steps(), &self.done);
+        if let Err(error) = self.engine.update(gradients, progress) {
+            self.pending.push_front(read);
+            return Err(error);
+        }
+        self.under_way = Some(read);
+        if !self.engine.goes_on() {
+            self.settle()?;
+        }
         Ok(None)
     }
 
-    fn tell_left_out(&mut self, before_a_batch: bool) {
+    /// Waits for the step under way, if there is one, and tells what came of it.
+    fn settle(&mut self) -> Result<(), TrainError> {
+        let Some(read) = self.under_way.take() else { return Ok(()) };
+        let outcome = match self.engine.settle() {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                self.pending.push_front(read);
+                return Err(error);
+            }
+        };
+        let (since, waited) = std::mem::replace(&mut self.since, (Instant::now(), self.reader.waited()));
+        let seconds = (self.since.0 - since).as_secs_f64();
+        let data_wait_seconds = (self.since.1 - waited).as_secs_f64();
+        let step = self.engine.steps();
+        self.events.put(match outcome {
+            StepOutcome::Done(stats) => {
+                self.done = read.state;
+                Event::Step {
+                    step,
+                    loss: stats.loss,
+                    grad_norm: stats.grad_norm,
+                    lr: stats.lr,
+                    tokens: self.done.tokens,
+                    documents: self.done.documents,
+                    epoch: self.done.epoch(),
+                    mix: shares(&self.done),
+                    seconds,
+                    data_wait_seconds,
+                    stream_hash: self.done.hash.clone(),
+                }
+            }
+            // A checkpoint of before the next update goes on before this batch, and leaves it out again.
+            StepOutcome::Skipped { stats, in_a_row } => Event::Skipped {
+                step,
+                loss: stats.loss,
+                grad_norm: stats.grad_norm,
+                in_a_row,
+                limit: self.engine.options().max_skipped_steps,
+                tokens: read.state.tokens,
+                seconds,
+                data_wait_seconds,
+            },
+        });
+        Ok(())
+    }
+
+    fn tell_left_out(&mut self, before_a_batch: bool) -> Result<(), TrainError> {
         let (told, now) = (self.told, self.reader.left_out());
         if told != now {
+            self.settle()?;
             self.events.put(Event::LeftOut {
                 last: self.reader.state().batches - u64::from(before_a_batch),
                 batches: now.batches - told.batches,
@@ -550,6 +636,7 @@ impl Runner {
             });
             self.told = now;
         }
+        Ok(())
     }
 
     fn evaluate(&mut self, held_out: &HeldOut, context: Option<usize>) -> Result<Event, TrainError> {

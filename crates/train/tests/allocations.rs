@@ -130,10 +130,10 @@ fn a_step_after_the_first_allocates_nothing_large_and_a_resume_less_than_the_wei
     WATCHES.store(false, Ordering::Relaxed);
     assert_eq!(FOUND.lock().unwrap().drain(..).count(), 1);
 
-    assert!(matches!(engine.step(&batch, 0.0, &|| false).unwrap(), StepOutcome::Done(_)));
+    assert!(matches!(engine.step(&batch, 0.0, &|| false).unwrap(), Some(StepOutcome::Done(_))));
     WATCHES.store(true, Ordering::Relaxed);
     for _ in 0..3 {
-        assert!(matches!(engine.step(&batch, 0.0, &|| false).unwrap(), StepOutcome::Done(_)));
+        assert!(matches!(engine.step(&batch, 0.0, &|| false).unwrap(), Some(StepOutcome::Done(_))));
     }
     engine.evaluate(&batch, &|| false).unwrap();
     WATCHES.store(false, Ordering::Relaxed);

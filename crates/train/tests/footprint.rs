@@ -71,7 +71,7 @@ fn a_step_and_an_evaluation_peak_where_the_estimate_says() {
     };
     let mut engine = Engine::new(&options).unwrap();
     for _ in 0..2 {
-        assert!(matches!(engine.step(&batch, 0.0, &|| false).unwrap(), StepOutcome::Done(_)));
+        assert!(matches!(engine.step(&batch, 0.0, &|| false).unwrap(), Some(StepOutcome::Done(_))));
     }
     engine.evaluate(&batch, &|| false).unwrap();
     let feed = FeedMemory {

@@ -162,7 +162,7 @@ fn train(pytorch: &PyTorch, data: &Data, seed: u64) -> BTreeMap<u64, f64> {
         let places: Vec<usize> = (0..rows).map(|_| (random.bits() % last) as usize).collect();
         let batch = windows(&data.training, length, &places);
         let outcome = engine.step(&batch, done as f64 / steps as f64, &|| false).unwrap();
-        assert!(matches!(outcome, StepOutcome::Done(_)), "{outcome:?} after {done} steps");
+        assert!(matches!(outcome, Some(StepOutcome::Done(_))), "{outcome:?} after {done} steps");
         if (done + 1) % evaluate_every == 0 {
             losses.insert(done + 1, validation_loss(&mut engine, &data.validation, length));
         }

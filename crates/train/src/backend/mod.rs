@@ -3,7 +3,8 @@
 //! The step itself (`crate::step`) is written once over this trait. Everything it touches lies where the [`Plan`] says:
 //! a backend allocates once, before the first step, and a kernel names what it reads and writes by spans. Kernels are
 //! called in an order in which each may run to its end before the next, so a device runs them on one stream; none of
-//! them waits for the host, and the host waits once a step, in [`Backend::outcome`].
+//! them waits for the host, and the host waits once a step, in [`Backend::outcome`], which may be asked for while the next
+//! step is under way.
 //!
 //! Results may not depend on anything but the arguments: no atomics, partial sums in a fixed order.
 
@@ -246,9 +247,16 @@ pub trait Backend: Debug + Send {
     /// Where the scaled loss or the norm is not finite, it changes nothing; that is decided on the device.
     fn update(&mut self, update: &Update) -> Result<(), TrainError>;
 
-    /// Waits for everything and says what came of it. Without an update since [`Backend::begin`], the norm is 0 and
+    /// What came of the oldest update whose outcome was not asked for; waits for that update, and for nothing given later.
+    /// Where there is none, waits for everything and says the nats since [`Backend::begin`]; the norm is 0 then, and
     /// nothing was skipped.
     fn outcome(&mut self) -> Result<Outcome, TrainError>;
+
+    /// Whether methods return before their work is done, so that an update's outcome is best asked for when the next step's
+    /// gradients are under way.
+    fn goes_on(&self) -> bool {
+        false
+    }
 
     /// Values of a state from `first` on, as many as `into` holds; waits for what is under way.
     fn read(&self, state: State, first: usize, into: &mut [f32]) -> Result<(), TrainError>;

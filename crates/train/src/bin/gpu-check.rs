@@ -162,7 +162,7 @@ mod check {
     fn step(engine: &mut Engine, number: u64) -> Result<(f64, f64), TrainError> {
         let batch = batch(engine.options(), number);
         match engine.step(&batch, 0.0, &|| false)? {
-            StepOutcome::Done(stats) => Ok((stats.loss, stats.grad_norm)),
+            Some(StepOutcome::Done(stats)) => Ok((stats.loss, stats.grad_norm)),
             other => Err(TrainError::new("INTERNAL", format!("{other:?}"), "")),
         }
     }

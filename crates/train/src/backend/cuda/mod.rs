@@ -174,7 +174,8 @@ pub struct Cuda<Q> {
     at: Places,
     /// Distinct ids of the loaded micro-batch.
     ids: usize,
-    updated: bool,
+    /// Updates whose outcome nobody asked for yet.
+    updates: usize,
 }
 
 impl<Q: Queue> Cuda<Q> {
@@ -189,7 +190,7 @@ impl<Q: Queue> Cuda<Q> {
         for span in [at.moments[0], at.moments[1], at.nats, at.scalars] {
             queue.zero(span)?;
         }
-        Ok(Self { queue, plan, at, ids: 0, updated: false })
+        Ok(Self { queue, plan, at, ids: 0, updates: 0 })
     }
 
     /// The queue.
@@ -315,7 +316,6 @@ fn segments(ids: &[u32]) -> [Vec<u32>; 3] {
 
 impl<Q: Queue> Backend for Cuda<Q> {
     fn begin(&mut self) -> Result<(), TrainError> {
-        self.updated = false;
         Ok(self.queue.zero(self.at.nats)?)
     }
 
@@ -587,20 +587,29 @@ impl<Q: Queue> Backend for Cuda<Q> {
                 spans.map(ptr).into_iter().chain([ptr(scalars)]).chain(numbers.map(real)).chain(rounding);
             self.launch(kernels::adamw(len, bf16_moments), arguments)?;
         }
-        self.updated = true;
+        // Answered while the next step's gradients are under way.
+        self.queue.ask(self.at.nats)?;
+        self.queue.ask(scalars)?;
+        self.updates += 1;
         Ok(())
     }
 
     fn outcome(&mut self) -> Result<Outcome, TrainError> {
         let (mut nats, mut scalars) = ([0; 8], [0; 12]);
-        self.queue.download(self.at.nats, &mut nats)?;
-        let nats = f64::from_le_bytes(nats);
-        if !self.updated {
-            return Ok(Outcome { nats, grad_norm: 0.0, skipped: false });
+        if self.updates == 0 {
+            self.queue.download(self.at.nats, &mut nats)?;
+            return Ok(Outcome { nats: f64::from_le_bytes(nats), grad_norm: 0.0, skipped: false });
         }
-        self.queue.download(self.at.scalars, &mut scalars)?;
+        self.updates -= 1;
+        self.queue.answer(&mut nats)?;
+        self.queue.answer(&mut scalars)?;
+        let nats = f64::from_le_bytes(nats);
         let [norm, _, finite] = [0, 4, 8].map(|at| float_at(&scalars, at));
         Ok(Outcome { nats, grad_norm: f64::from(norm), skipped: finite == 0.0 })
+    }
+
+    fn goes_on(&self) -> bool {
+        true
     }
 
     fn read(&self, state: State, first: usize, into: &mut [f32]) -> Result<(), TrainError> {

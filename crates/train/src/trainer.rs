@@ -512,7 +512,7 @@ impl Runner {
     }
 
     /// One batch, and the update from it unless it is left out; or why there was none. Where the device goes on by itself, what
-    /// came of it is told when the gradients of the next step are under way, so that the device never waits for the host.
+    /// came of it is told when the gradients of the next step are under way, so that the device need not wait for the host between them.
     fn step(&mut self) -> Result<Option<Pause>, TrainError> {
         if self.pending.is_empty() && !self.reader.is_ready() {
             // What is done is told before a wait for data.

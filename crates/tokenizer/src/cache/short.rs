@@ -162,12 +162,13 @@ impl ShortWords {
         if near[0].word == word {
             return near[0].ids;
         }
-        for slot in &near[1..] {
-            if slot.word == word {
-                return slot.ids;
-            }
-            if slot.word.is_none() {
+        // The next slot may be in another line of memory, which is waited for only where it can have the word.
+        for pair in near.windows(2) {
+            if pair[0].word.is_none() {
                 break;
+            }
+            if pair[1].word == word {
+                return pair[1].ids;
             }
         }
         Ids::default()

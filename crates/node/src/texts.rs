@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    ops::Range,
     sync::atomic::{AtomicU8, AtomicU64, Ordering},
 };
 
@@ -93,6 +94,14 @@ impl Text for Entry {
             Entry::String(text) => text.len(),
             Entry::Bytes(bytes) => bytes.length,
         }
+    }
+
+    fn addresses(&self) -> Range<usize> {
+        let start = match self {
+            Entry::String(text) => text.as_ptr(),
+            Entry::Bytes(bytes) => bytes.start,
+        };
+        start.addr()..start.addr() + self.length()
     }
 
     fn read<'a>(&'a self, room: &'a mut Vec<u8>) -> Cow<'a, str> {

@@ -22,6 +22,9 @@ pub trait Text: Sync {
     /// Its length in bytes, or nearly.
     fn length(&self) -> usize;
 
+    /// The addresses of its bytes, for the processor to fetch them before they are read.
+    fn addresses(&self) -> Range<usize>;
+
     /// The text itself; `room` may be used to keep it in.
     fn read<'a>(&'a self, room: &'a mut Vec<u8>) -> Cow<'a, str>;
 }
@@ -29,6 +32,11 @@ pub trait Text: Sync {
 impl Text for &str {
     fn length(&self) -> usize {
         self.len()
+    }
+
+    fn addresses(&self) -> Range<usize> {
+        let bytes = self.as_bytes().as_ptr_range();
+        bytes.start.addr()..bytes.end.addr()
     }
 
     fn read<'a>(&'a self, _: &'a mut Vec<u8>) -> Cow<'a, str> {
@@ -45,21 +53,32 @@ pub struct Encoded {
     pub ends: Vec<u32>,
 }
 
+/// A part of a batch.
+pub(crate) struct Task<'a, T> {
+    pub(crate) texts: &'a [T],
+    /// Bytes of the whole batch.
+    pub(crate) whole: usize,
+    /// Whether other threads have other parts.
+    pub(crate) shared: bool,
+}
+
 /// Encodes the texts on `threads` threads (0: as many as there are cores): `encode` appends the ids of some to a
 /// list. What comes back is in the order of the texts.
 pub(crate) fn encode<T: Text>(
     texts: &[T],
     threads: usize,
-    encode: impl Fn(&[T], &mut Encoded) -> Result<(), TokenizerError> + Sync,
+    encode: impl Fn(Task<T>, &mut Encoded) -> Result<(), TokenizerError> + Sync,
 ) -> Result<Vec<Encoded>, TokenizerError> {
+    let whole = texts.iter().map(Text::length).sum();
+    let pool = if threads == 1 { None } else { pool(threads.min(MOST_THREADS)) };
+    let shared = pool.as_ref().is_some_and(|pool| pool.current_num_threads() > 1);
     let one = |run: Range<usize>| {
         let texts = &texts[run];
         // Text has three bytes a token or more, mostly; what is never written is never there.
         let bytes = texts.iter().map(Text::length).sum::<usize>();
         let mut encoded = Encoded { ids: list_for(bytes / 3 + 64), ends: Vec::with_capacity(texts.len()) };
-        encode(texts, &mut encoded).map(|()| encoded)
+        encode(Task { texts, whole, shared }, &mut encoded).map(|()| encoded)
     };
-    let pool = if threads == 1 { None } else { pool(threads.min(MOST_THREADS)) };
     match pool {
         Some(pool) => {
             let runs = runs(texts, pool.current_num_threads());
@@ -72,7 +91,7 @@ pub(crate) fn encode<T: Text>(
 /// Lists that were given back, for the next texts.
 static SPARE: Mutex<Vec<Vec<u32>>> = Mutex::new(Vec::new());
 /// Bytes of a list that is worth keeping, and of all that are kept.
-const LEAST_SPARE: usize = 1 << 20;
+const LEAST_SPARE: usize = 1 << 17;
 const MOST_SPARE: usize = 64 << 20;
 
 /// Takes back a list of ids that is no longer needed, for a later batch: where memory is fresh, the kernel clears each
@@ -104,7 +123,7 @@ fn list_for(ids: usize) -> Vec<u32> {
 /// another.
 fn runs<T: Text>(texts: &[T], threads: usize) -> Vec<Range<usize>> {
     let bytes = texts.iter().map(Text::length).sum::<usize>();
-    let each = if threads == 1 { MOST } else { (bytes / (threads * 8)).clamp(LEAST, MOST) };
+    let each = if threads == 1 { MOST } else { (bytes / (threads * 24)).clamp(LEAST, MOST) };
     let (mut runs, mut start, mut length) = (Vec::new(), 0, 0);
     for (at, text) in texts.iter().enumerate() {
         if length > 0 && length + text.length() > each {

@@ -3,7 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
+use self::pairs::{BITS, PairTable};
 use crate::word::BuildFoldHasher;
+
+#[cfg(target_arch = "x86_64")]
+mod lanes;
+mod pairs;
 
 /// Words up to this many bytes search for the lowest rank anew each time; longer ones keep their pairs in order.
 const SHORT: usize = 32;
@@ -81,10 +86,15 @@ impl Bpe {
         self.whole.is_some()
     }
 
+    /// The token that `word` is without merging.
+    fn whole(&self, word: &[u8]) -> Option<u32> {
+        self.whole.as_ref()?.get(word).copied()
+    }
+
     /// Leaves the ids of `word` in `work.ids`.
     pub(crate) fn encode_word(&self, word: &[u8], work: &mut Workspace) {
         work.ids.clear();
-        if let Some(&id) = self.whole.as_ref().and_then(|whole| whole.get(word)) {
+        if let Some(id) = self.whole(word) {
             work.ids.push(id);
             return;
         }
@@ -104,6 +114,25 @@ impl Bpe {
                 bytes(word, &mut work.ids);
                 self.merge_by_rank(work);
             }
+        }
+    }
+
+    /// Calls `each` with the number and the ids of each of `words`, in any order. A word is the first bytes of 16, at most 15,
+    /// and how many they are, one at least.
+    pub(crate) fn encode_words(
+        &self,
+        words: impl ExactSizeIterator<Item = ([u8; 16], usize)>,
+        work: &mut Workspace,
+        mut each: impl FnMut(usize, &[u32]),
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        if words.len() > 1 && lanes::available() {
+            // SAFETY: the instructions are there.
+            return unsafe { lanes::merge_together(self, words, each) };
+        }
+        for (number, (bytes, length)) in words.enumerate() {
+            self.encode_word(&bytes[..length], work);
+            each(number, &work.ids);
         }
     }
 
@@ -167,12 +196,12 @@ impl Bpe {
         #[cfg(target_arch = "x86_64")]
         {
             let bits = is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("lzcnt");
-            if is_x86_feature_detected!("avx512f") && bits {
-                // SAFETY: AVX-512F, BMI1 and LZCNT are there.
+            if lanes::available() {
+                // SAFETY: the instructions are there.
                 return unsafe {
                     match word.len() {
-                        ..=16 => self.merge_short_avx512::<1>(word, work),
-                        _ => self.merge_short_avx512::<2>(word, work),
+                        ..=16 => lanes::merge::<1>(self, word, &mut work.ids),
+                        _ => lanes::merge::<2>(self, word, &mut work.ids),
                     }
                 };
             }
@@ -182,65 +211,6 @@ impl Bpe {
             }
         }
         self.merge_few::<MOST>(word, work);
-    }
-
-    /// [`Bpe::merge_few`] for words of at most 16 bytes for each of one or two registers, which hold the pairs.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,bmi1,lzcnt")]
-    fn merge_short_avx512<const REGISTERS: usize>(&self, word: &[u8], work: &mut Workspace) {
-        use std::arch::x86_64::{
-            _mm512_loadu_epi32, _mm512_mask_set1_epi32, _mm512_min_epu32, _mm512_reduce_min_epu32,
-        };
-        let mut ids = [[0u32; 16]; REGISTERS];
-        let mut pairs = [[NO_MERGE; 16]; REGISTERS];
-        let (ids, first) = (ids.as_flattened_mut(), pairs.as_flattened_mut());
-        for (id, &byte) in ids.iter_mut().zip(word) {
-            *id = self.byte_ids[usize::from(byte)];
-        }
-        for (at, (pair, bytes)) in first.iter_mut().zip(word.windows(2)).enumerate() {
-            *pair = pair_at(self.byte_pairs[usize::from(bytes[0]) << 8 | usize::from(bytes[1])], at);
-        }
-        // SAFETY: each load is of one array of 16 numbers.
-        let mut pairs =
-            pairs.each_ref().map(|sixteen| unsafe { _mm512_loadu_epi32(sixteen.as_ptr().cast()) });
-        let mask = 16 * REGISTERS - 1;
-        let mut places = !0u32 >> (32 - word.len().clamp(1, mask + 1));
-        loop {
-            let lowest = pairs[1..].iter().fold(pairs[0], |lowest, &pairs| _mm512_min_epu32(lowest, pairs));
-            let lowest = _mm512_reduce_min_epu32(lowest);
-            if lowest == NO_MERGE {
-                break;
-            }
-            let at = lowest as usize & mask;
-            let id = self.made[(lowest >> 5) as usize];
-            ids[at] = id;
-            let behind = places & !1 << at;
-            let right = behind & behind.wrapping_neg();
-            places &= !right;
-            let behind = behind & !right;
-            let next = match behind {
-                0 => NO_MERGE,
-                _ => pair_at(self.pairs.get_avx512(id, ids[behind.trailing_zeros() as usize & mask]), at),
-            };
-            let before = places & !(!0 << at);
-            let (left, previous) = match before {
-                0 => (0, 0),
-                _ => {
-                    let left = (31 - before.leading_zeros()) as usize & mask;
-                    (1u32 << left, pair_at(self.pairs.get_avx512(ids[left], id), left))
-                }
-            };
-            for (register, pairs) in pairs.iter_mut().enumerate() {
-                let part = |bits: u32| (bits >> (16 * register)) as u16;
-                *pairs = _mm512_mask_set1_epi32(*pairs, part(right), NO_MERGE as i32);
-                *pairs = _mm512_mask_set1_epi32(*pairs, part(1 << at), next as i32);
-                *pairs = _mm512_mask_set1_epi32(*pairs, part(left), previous as i32);
-            }
-        }
-        while places != 0 && !word.is_empty() {
-            work.ids.push(ids[places.trailing_zeros() as usize & mask]);
-            places &= places - 1;
-        }
     }
 
     /// [`Bpe::merge_few`], compiled for AVX2.
@@ -429,87 +399,69 @@ impl PlacesByRank {
     }
 }
 
-/// The rank of the merge of each pair of ids, in a table of one number a slot. Eight slots are a line of the
-/// processor's cache; a pair that finds them taken is in those of the next line.
-struct PairTable {
-    lines: Vec<Line>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample_text::{Random, seed};
 
-/// Left id, right id and rank, from the highest bits on.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Line([u64; 8]);
-
-/// Bits of an id and of a rank.
-const BITS: u32 = 21;
-
-impl PairTable {
-    /// No pair: the two ids are not both the largest.
-    const EMPTY: u64 = u64::MAX;
-
-    fn with_room(pairs: usize) -> Self {
-        let lines = pairs.div_ceil(5).next_power_of_two();
-        Self { lines: vec![Line([Self::EMPTY; 8]); lines] }
+    /// Merges of few letters, so that words are full of pairs that merge.
+    fn small(random: &mut Random, whole: bool) -> Bpe {
+        let byte_ids = std::array::from_fn(|byte| byte as u32);
+        let mut merges = Vec::new();
+        for id in 256..600 {
+            let mut part = || match random.below(3) {
+                0 => u32::from(b'a') + random.below(4) as u32,
+                _ if id > 256 => 256 + random.below(id as usize - 256) as u32,
+                _ => u32::from(b'b'),
+            };
+            merges.push((part(), part(), id));
+        }
+        let words =
+            || HashMap::from_iter([(b"abc".as_slice().into(), 256), (b"dddd".as_slice().into(), 300)]);
+        Bpe::new(byte_ids, &merges, whole.then(words))
     }
 
-    #[inline(always)]
-    fn get(&self, left: u32, right: u32) -> u32 {
-        let (pair, mut at) = self.place(left, right);
-        loop {
-            for slot in self.lines[at].0 {
-                if slot >> BITS == pair {
-                    return slot as u32 & ((1 << BITS) - 1);
+    #[test]
+    fn words_merged_together_have_the_ids_of_each_alone_by_any_instructions() {
+        let mut random = Random(seed());
+        for round in 0..40 {
+            let bpe = small(&mut random, round % 2 == 1);
+            let words: Vec<Vec<u8>> = (0..random.below(200))
+                .map(|_| (0..=random.below(15)).map(|_| b'a' + random.below(4) as u8).collect())
+                .collect();
+            let windows = words.iter().map(|word| {
+                let mut bytes = [0xFF; 16];
+                bytes[..word.len()].copy_from_slice(word);
+                (bytes, word.len())
+            });
+            let mut work = Workspace::default();
+            let mut together = vec![Vec::new(); words.len()];
+            bpe.encode_words(windows, &mut work, |number, ids| together[number].extend_from_slice(ids));
+            for (word, together) in words.iter().zip(&together) {
+                bpe.encode_word(word, &mut work);
+                assert_eq!(&work.ids, together, "{word:?}");
+                if bpe.whole(word).is_none() {
+                    work.ids.clear();
+                    bpe.merge_few::<16>(word, &mut work);
+                    assert_eq!(&work.ids, together, "{word:?}");
                 }
-                if slot == Self::EMPTY {
-                    return NO_MERGE;
-                }
             }
-            at = (at + 1) & (self.lines.len() - 1);
         }
     }
 
-    /// [`PairTable::get`], all slots of a line at once.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,bmi1")]
-    #[inline]
-    fn get_avx512(&self, left: u32, right: u32) -> u32 {
-        use std::arch::x86_64::{
-            _mm512_cmpeq_epi64_mask, _mm512_load_si512, _mm512_set1_epi64, _mm512_srli_epi64,
-        };
-        let (pair, mut at) = self.place(left, right);
-        loop {
-            let line = &self.lines[at];
-            // SAFETY: the load is of the line's 64 bytes, which are aligned to as many.
-            let slots = unsafe { _mm512_load_si512((&raw const *line).cast()) };
-            let equal =
-                _mm512_cmpeq_epi64_mask(_mm512_srli_epi64::<BITS>(slots), _mm512_set1_epi64(pair as i64));
-            // Read whether it is there or not: which of the two it is cannot be guessed.
-            let rank = line.0[equal.trailing_zeros() as usize % 8] as u32 & ((1 << BITS) - 1);
-            let full = line.0[7] != Self::EMPTY;
-            if !full || equal != 0 {
-                return if equal != 0 { rank } else { NO_MERGE };
+    #[test]
+    fn words_of_every_length_merge_alike_in_registers_and_without() {
+        let mut random = Random(seed());
+        let bpe = small(&mut random, false);
+        let mut work = Workspace::default();
+        for length in 0..=SHORT {
+            for _ in 0..50 {
+                let word: Vec<u8> = (0..length).map(|_| b'a' + random.below(4) as u8).collect();
+                bpe.encode_word(&word, &mut work);
+                let ids = std::mem::take(&mut work.ids);
+                bpe.merge_few::<SHORT>(&word, &mut work);
+                assert_eq!(ids, work.ids, "{word:?}");
             }
-            at = (at + 1) & (self.lines.len() - 1);
         }
-    }
-
-    fn set(&mut self, left: u32, right: u32, rank: u32) {
-        let (pair, mut at) = self.place(left, right);
-        loop {
-            let free =
-                self.lines[at].0.iter_mut().find(|slot| **slot >> BITS == pair || **slot == Self::EMPTY);
-            if let Some(slot) = free {
-                *slot = pair << BITS | u64::from(rank);
-                return;
-            }
-            at = (at + 1) & (self.lines.len() - 1);
-        }
-    }
-
-    #[inline(always)]
-    fn place(&self, left: u32, right: u32) -> (u64, usize) {
-        let pair = u64::from(left) << BITS | u64::from(right);
-        let mixed = (pair ^ pair >> 17).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        (pair, (mixed >> 40) as usize & (self.lines.len() - 1))
     }
 }

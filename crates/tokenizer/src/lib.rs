@@ -1,7 +1,7 @@
 //! Byte-level BPE in the format of the `tokenizers` crate: training, encoding, decoding, files.
 //!
 //! - [`Tokenizer`] loads a `tokenizer.json` and turns text into ids: `registry` decides whether our own `encoder`
-//!   (`special`, `nfc`, `scan`, `cache`, `bpe`, in the order text passes them) serves the file, or the `tokenizers`
+//!   (`special`, `nfc`, `scan`, `group`, `cache`, `bpe`, in the order text passes them; `memory` is what is kept) serves the file, or the `tokenizers`
 //!   crate (`reference`)
 //! - `offsets` says which bytes of the text each id stands for
 //! - [`StreamDecoder`] turns ids into text as they come (`decode`)
@@ -18,10 +18,13 @@ mod definition;
 mod encoder;
 mod error;
 mod files;
+mod group;
+mod memory;
 mod nfc;
 mod offsets;
 mod pages;
 mod pattern;
+mod prefetch;
 mod quality;
 mod reference;
 mod registry;

@@ -19,7 +19,7 @@ use std::ops::Range;
 use crate::pattern::Pattern;
 
 pub(crate) use class::is_nfc_inert;
-pub(crate) use cutter::Cutter;
+pub(crate) use cutter::{Cutter, Words};
 
 /// Calls `word` with the byte range of each word of `text`, in order. The ranges cover the text without gaps.
 pub(crate) fn for_each_word(pattern: Pattern, text: &str, mut word: impl FnMut(Range<usize>)) {

@@ -2,19 +2,58 @@
 
 use std::collections::HashMap;
 
+use memchr::memmem::Finder;
+
 use crate::definition::AddedToken;
 use crate::word::BuildFoldHasher;
 
 /// A set of added tokens to look for.
 pub(crate) struct AddedTokens {
-    starts: [bool; 256],
-    /// The bytes that tokens start with, when there is one or two of them, the second perhaps the first again.
-    few: Option<(u8, u8)>,
+    starts: Starts,
     /// Lengths in bytes of the tokens, longest first.
     lengths: Vec<usize>,
     /// Id, and whether the token is special.
     tokens: HashMap<Box<[u8]>, (u32, bool), BuildFoldHasher>,
     all_special: bool,
+}
+
+/// How the places are found where a token may begin.
+enum Starts {
+    /// All tokens begin with these bytes.
+    Prefix(Box<Finder<'static>>),
+    /// All tokens begin with one of two bytes.
+    Two(u8, u8),
+    /// Those are set that a token begins with.
+    Any(Box<[bool; 256]>),
+}
+
+impl Starts {
+    fn of(tokens: &[&[u8]]) -> Self {
+        let mut any = Box::new([false; 256]);
+        for token in tokens {
+            any[usize::from(token[0])] = true;
+        }
+        let first: Vec<u8> = (0..=255).filter(|&byte| any[usize::from(byte)]).collect();
+        match first.as_slice() {
+            [_] => {
+                let shared = tokens.iter().skip(1).fold(tokens[0], |shared, token| {
+                    let length = shared.iter().zip(*token).take_while(|(a, b)| a == b).count();
+                    &shared[..length]
+                });
+                Self::Prefix(Box::new(Finder::new(shared).into_owned()))
+            }
+            [one, two] => Self::Two(*one, *two),
+            _ => Self::Any(any),
+        }
+    }
+
+    fn find(&self, text: &[u8]) -> Option<usize> {
+        match self {
+            Self::Prefix(prefix) => prefix.find(text),
+            Self::Two(one, two) => memchr::memchr2(*one, *two, text),
+            Self::Any(any) => text.iter().position(|&byte| any[usize::from(byte)]),
+        }
+    }
 }
 
 /// A part of a text.
@@ -28,28 +67,17 @@ pub(crate) enum Piece<'a> {
 
 impl AddedTokens {
     pub(crate) fn new<'a>(tokens: impl Iterator<Item = &'a AddedToken>) -> Self {
+        let tokens: Vec<&AddedToken> = tokens.filter(|token| !token.content.is_empty()).collect();
+        let spelled: Vec<&[u8]> = tokens.iter().map(|token| token.content.as_bytes()).collect();
         let mut set = Self {
-            starts: [false; 256],
-            few: None,
-            lengths: Vec::new(),
+            starts: Starts::of(&spelled),
+            lengths: spelled.iter().map(|bytes| bytes.len()).collect(),
             tokens: HashMap::default(),
-            all_special: true,
+            all_special: tokens.iter().all(|token| token.special),
         };
-        for token in tokens {
-            let bytes = token.content.as_bytes();
-            if let Some(&first) = bytes.first() {
-                set.starts[usize::from(first)] = true;
-                set.lengths.push(bytes.len());
-                set.tokens.insert(bytes.into(), (token.id, token.special));
-                set.all_special &= token.special;
-            }
+        for (token, bytes) in tokens.iter().zip(spelled) {
+            set.tokens.insert(bytes.into(), (token.id, token.special));
         }
-        let first: Vec<u8> = (0..=255).filter(|&byte| set.starts[usize::from(byte)]).collect();
-        set.few = match first.as_slice() {
-            [one] => Some((*one, *one)),
-            [one, two] => Some((*one, *two)),
-            _ => None,
-        };
         set.lengths.sort_unstable_by(|a, b| b.cmp(a));
         set.lengths.dedup();
         set
@@ -83,10 +111,7 @@ impl AddedTokens {
         let mut at = from;
         loop {
             let rest = text.get(at..)?;
-            at += match self.few {
-                Some((one, two)) => memchr::memchr2(one, two, rest),
-                None => rest.iter().position(|&byte| self.starts[usize::from(byte)]),
-            }?;
+            at += self.starts.find(rest)?;
             for &length in &self.lengths {
                 let Some(&(id, special)) = text.get(at..at + length).and_then(|word| self.tokens.get(word))
                 else {

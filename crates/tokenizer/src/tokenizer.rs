@@ -7,13 +7,14 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::alphabet;
-use crate::batch::{self, Encoded, Text};
+use crate::batch::{self, Encoded, Task, Text};
 use crate::bpe::Workspace;
 use crate::decode::StreamDecoder;
 use crate::definition::{AddedToken, BpeTables, Definition, eos_of_config};
 use crate::encoder::Encoder;
 use crate::error::TokenizerError;
 use crate::files;
+use crate::memory::Ahead;
 use crate::pattern::Pattern;
 use crate::reference::Reference;
 use crate::registry;
@@ -153,15 +154,17 @@ impl Tokenizer {
     /// remembers up to 64 MiB of words. The lists are in the order of the texts; with one thread there is one for each
     /// GiB of text. Errors: as [`Tokenizer::encode_document`].
     pub fn encode_batch<T: Text>(&self, texts: &[T], threads: usize) -> Result<Vec<Encoded>, TokenizerError> {
-        batch::encode(texts, threads, |texts, Encoded { ids, ends }| {
+        batch::encode(texts, threads, |Task { texts, whole, shared }, Encoded { ids, ends }| {
             let mut room = Vec::new();
-            let bytes = texts.iter().map(Text::length).sum();
             let mut memory = match &self.inner.engine {
-                Engine::Own(encoder) => Some(encoder.borrow_memory(BATCH_BUDGET, bytes)),
+                Engine::Own(encoder) => Some(encoder.borrow_memory(BATCH_BUDGET, whole, shared)),
                 Engine::Reference(_) => None,
             };
-            for text in texts {
+            for (at, text) in texts.iter().enumerate() {
                 let text = text.read(&mut room);
+                if let (Some(memory), Some(next)) = (&mut memory, texts.get(at + 1)) {
+                    memory.ahead = Ahead::of(next.addresses());
+                }
                 match (&self.inner.engine, &mut memory) {
                     (Engine::Own(encoder), Some(memory)) => encoder.encode(&text, true, memory, ids),
                     _ => self.encode(&text, ids)?,
@@ -301,7 +304,7 @@ impl Tokenizer {
     ) -> Result<(), TokenizerError> {
         match &self.inner.engine {
             Engine::Own(encoder) => {
-                let mut memory = encoder.borrow_memory(DOCUMENTS_BUDGET, text.len());
+                let mut memory = encoder.borrow_memory(DOCUMENTS_BUDGET, text.len(), false);
                 encoder.encode(text, special, &mut memory, ids);
                 encoder.give_back(memory);
                 Ok(())

@@ -5,7 +5,6 @@ mod corpus;
 mod count;
 mod merges;
 mod pairs;
-mod prefetch;
 mod queue;
 mod runs;
 mod seed;

@@ -1,7 +1,7 @@
 //! Words of more bytes or of more ids than the table of short words takes.
 
-use super::prefetch;
 use super::short::Place;
+use crate::prefetch::prefetch;
 use crate::word::hash_bytes;
 
 /// Words longer than this are merged anew: they hardly ever come again.

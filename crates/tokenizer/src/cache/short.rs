@@ -1,12 +1,12 @@
-//! Words of up to 15 bytes with up to four ids.
+//! Words of up to 15 bytes.
 
-use super::prefetch;
 use crate::pages::advise_large_pages;
+use crate::prefetch::prefetch;
 
 /// Slots at first, without those at the end; the table grows fourfold when half are used.
 const FIRST_SLOTS: usize = 1 << 12;
 /// From its own on, the slots in which a word may be.
-const NEAR: usize = 8;
+const NEAR: usize = 16;
 /// Ids that a slot holds.
 const INLINE: usize = 4;
 /// The last id's bits that are an id; those above it count the ids.
@@ -15,6 +15,7 @@ const ID: u32 = (1 << ID_BITS) - 1;
 
 /// A word of at most 15 bytes: the bytes, zeros, and the length in the last byte. Zero is no word.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+#[repr(C, align(16))]
 pub(crate) struct Key {
     low: u64,
     high: u64,
@@ -27,10 +28,9 @@ impl Key {
     /// The key of the first `length` bytes of a window; zero when they are too many.
     #[inline(always)]
     pub(crate) fn new(window: &[u8; 16], length: usize) -> Self {
-        const MASKS: [(u64, u64, u64); 17] = masks();
         let bytes = u128::from_le_bytes(*window);
-        let (low, high, count) = MASKS[length.min(16)];
-        Self { low: bytes as u64 & low, high: (bytes >> 64) as u64 & high | count }
+        let [kept, count] = PARTS[length.min(16)];
+        Self { low: bytes as u64 & kept.low, high: (bytes >> 64) as u64 & kept.high | count.high }
     }
 
     /// The key of a word of at most 15 bytes.
@@ -52,33 +52,57 @@ impl Key {
         self.high == 0
     }
 
+    /// Well-spread bits of the word. The same for as long as the process lasts, not on every processor.
     #[inline(always)]
-    fn hash(self) -> u64 {
+    pub(crate) fn hash(self) -> u64 {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("aes") {
+            // SAFETY: AES is there, and a key is 16 bytes.
+            return unsafe { hash_aes(std::mem::transmute::<Self, std::arch::x86_64::__m128i>(self)) };
+        }
         let product =
             u128::from(self.low ^ 0xA076_1D64_78BD_642F) * u128::from(self.high ^ 0xE703_7ED1_A0B4_28DB);
         product as u64 ^ (product >> 64) as u64
     }
 }
 
-/// For each length: the bytes of the lower and of the upper half that are the word's, and the length in its place.
-const fn masks() -> [(u64, u64, u64); 17] {
-    let mut masks = [(0, 0, 0); 17];
+/// Three rounds of AES: after two, every bit depends on every byte, but as a sum of one function of each. Less work than
+/// multiplying.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "aes")]
+#[inline]
+pub(crate) fn hash_aes(key: std::arch::x86_64::__m128i) -> u64 {
+    use std::arch::x86_64::{_mm_aesenc_si128, _mm_cvtsi128_si64, _mm_set_epi64x};
+    let round = _mm_set_epi64x(0xA076_1D64_78BD_642F_u64 as i64, 0xE703_7ED1_A0B4_28DB_u64 as i64);
+    let mixed = _mm_aesenc_si128(_mm_aesenc_si128(key, round), round);
+    _mm_cvtsi128_si64(_mm_aesenc_si128(mixed, round)) as u64
+}
+
+/// For each length the bytes of a window that are the word's, and the length in its place; zeros for 0 and for 16.
+pub(crate) static PARTS: [[Key; 2]; 17] = parts();
+
+const fn parts() -> [[Key; 2]; 17] {
+    const NONE: Key = Key { low: 0, high: 0 };
+    let mut parts = [[NONE; 2]; 17];
     let mut length = 1;
     while length <= Key::LONGEST {
         let all = (1u128 << (8 * length)) - 1;
-        masks[length] = (all as u64, (all >> 64) as u64, (length as u64) << 56);
+        let kept = Key { low: all as u64, high: (all >> 64) as u64 };
+        parts[length] = [kept, Key { low: 0, high: (length as u64) << 56 }];
         length += 1;
     }
-    masks
+    parts
 }
 
-/// The ids of a word, two in each half; the upper bits of the last one count them. All zero where there are none.
+/// The ids of a word, two in each half; the uppermost byte counts them, up to four. Where it is zero: in the lower half where
+/// they are in a list of ids and how many, and of which list in the upper half. All zero where there are none.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[repr(C)]
 pub(crate) struct Ids([u64; 2]);
 
 impl Ids {
-    /// None here: those of the word are among the long ones'.
-    pub(crate) const ELSEWHERE: Self = Self([1, 0]);
+    /// The bits of the halves that are ids when they are counted.
+    pub(crate) const BITS: [u64; 2] = [u64::MAX, (ID as u64) << 32 | u32::MAX as u64];
 
     fn pack(ids: &[u32]) -> Option<Self> {
         if ids.is_empty() || ids.len() > INLINE || ids.iter().any(|&id| id > ID) {
@@ -98,12 +122,11 @@ impl Ids {
     /// The ids, of which the first [`Ids::count`] are meant, two in each half.
     #[inline(always)]
     pub(crate) fn all(self) -> [u64; 2] {
-        let [first, last] = self.0;
-        [first, last & (u64::from(ID) << 32 | u64::from(u32::MAX))]
+        [self.0[0] & Self::BITS[0], self.0[1] & Self::BITS[1]]
     }
 
     /// The ids one by one.
-    pub(crate) fn list(self) -> ([u32; INLINE], usize) {
+    fn list(self) -> ([u32; INLINE], usize) {
         let [first, last] = self.all();
         ([first as u32, (first >> 32) as u32, last as u32, (last >> 32) as u32], self.count())
     }
@@ -115,26 +138,81 @@ pub(crate) struct ShortWords {
     slots: Vec<Slot>,
     used: usize,
     most_slots: usize,
+    many: Many,
 }
 
 /// A word and its ids.
 #[derive(Clone, Copy, Default)]
-#[repr(align(32))]
-struct Slot {
-    word: Key,
-    ids: Ids,
+#[repr(C, align(32))]
+pub(crate) struct Slot {
+    pub(crate) word: Key,
+    pub(crate) ids: Ids,
+}
+
+/// The ids of words that have too many of them for a slot.
+struct Many {
+    ids: Vec<u32>,
+    most: usize,
+    /// How often they have been forgotten.
+    list: u32,
+}
+
+impl Many {
+    fn put(&mut self, ids: &[u32]) -> Ids {
+        if self.ids.len() + ids.len() > self.most {
+            self.ids.clear();
+            self.list = self.list.wrapping_add(1);
+        }
+        let start = self.ids.len() as u64;
+        self.ids.extend_from_slice(ids);
+        Ids([start | (ids.len() as u64) << 32, u64::from(self.list)])
+    }
+
+    fn get(&self, Ids([place, list]): Ids) -> Option<&[u32]> {
+        let (start, count) = (place as u32 as usize, (place >> 32) as usize);
+        if count == 0 || list != u64::from(self.list) {
+            return None;
+        }
+        self.ids.get(start..start + count)
+    }
 }
 
 /// Where a word is: the hash in its table.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Place(pub(super) u64);
+pub(crate) struct Place(pub(crate) u64);
+
+/// The slots of the table, until it changes.
+#[derive(Clone, Copy)]
+pub(crate) struct Table<'a> {
+    slots: &'a [Slot],
+    /// The largest number of a slot that a hash may name, and a mask of those numbers.
+    first: usize,
+}
+
+impl Table<'_> {
+    /// The number of the first slot where a word may be; it is one of a slot.
+    #[inline(always)]
+    fn first_of(&self, Place(hash): Place) -> usize {
+        hash as usize & self.first
+    }
+
+    /// That slot.
+    #[inline(always)]
+    pub(crate) fn slot(&self, place: Place) -> &Slot {
+        // SAFETY: the number is at most `first`, which is less than there are slots.
+        unsafe { self.slots.get_unchecked(self.first_of(place)) }
+    }
+}
 
 impl ShortWords {
     pub(super) fn new() -> Self {
-        Self { slots: free_slots(FIRST_SLOTS), used: 0, most_slots: FIRST_SLOTS }
+        let many = Many { ids: Vec::new(), most: 1 << 10, list: 0 };
+        Self { slots: free_slots(FIRST_SLOTS), used: 0, most_slots: FIRST_SLOTS, many }
     }
 
+    /// Raises the budget to so many bytes, where it is less, and a twelfth more for the ids of some words.
     pub(super) fn allow(&mut self, budget: usize) {
+        self.many.most = self.many.most.max(budget / 12 / size_of::<u32>());
         self.most_slots = self.most_slots.max(1 << (budget / size_of::<Slot>()).max(1).ilog2());
     }
 
@@ -149,9 +227,9 @@ impl ShortWords {
 
     /// Where a word is if it is known; asks the processor for it.
     #[inline(always)]
-    pub(super) fn place(&self, word: Key) -> Place {
+    pub(crate) fn place(&self, word: Key) -> Place {
         let place = Place(word.hash());
-        prefetch(&self.near(place)[0]);
+        prefetch(self.table().slot(place));
         place
     }
 
@@ -174,35 +252,76 @@ impl ShortWords {
         Ids::default()
     }
 
-    /// Remembers a word that is not known; false when its ids do not fit, and are to be put elsewhere. In a full table
-    /// it takes the place of another.
-    pub(super) fn put(&mut self, word: Key, ids: &[u32]) -> bool {
-        let packed = Ids::pack(ids);
+    /// Appends the ids of a word, of which `known` is what the table has; false when they are not known.
+    pub(crate) fn take(&self, known: Ids, ids: &mut Vec<u32>) -> bool {
+        let (list, count) = known.list();
+        match count {
+            0 => self.many.get(known).map(|many| ids.extend_from_slice(many)).is_some(),
+            _ => {
+                ids.extend_from_slice(&list[..count]);
+                true
+            }
+        }
+    }
+
+    /// Whether the ids of a word are known, of which `known` is what the table has.
+    pub(crate) fn is_known(&self, known: Ids) -> bool {
+        known.count() > 0 || self.many.get(known).is_some()
+    }
+
+    /// Remembers a word that is not known; returns what the table has of it now. In a full table it takes the place of another.
+    pub(crate) fn put(&mut self, word: Key, ids: &[u32]) -> Ids {
+        let ids = Ids::pack(ids).unwrap_or_else(|| self.many.put(ids));
+        self.put_slot(Slot { word, ids });
+        ids
+    }
+
+    /// Remembers those words of another table that are not known and whose ids are in their slots.
+    pub(crate) fn adopt(&mut self, words: &[Slot]) {
+        /// Words whose places are asked for ahead.
+        const AHEAD: usize = 32;
+        for (at, &slot) in words.iter().enumerate() {
+            if let Some(ahead) = words.get(at + AHEAD) {
+                self.place(ahead.word);
+            }
+            let known = self.get(slot.word, Place(slot.word.hash()));
+            if slot.ids.count() > 0 && known == Ids::default() {
+                self.put_slot(slot);
+            }
+        }
+    }
+
+    fn put_slot(&mut self, slot: Slot) {
         if self.used * 2 >= self.slots.len() && self.slots.len() < self.most_slots {
             self.grow();
         }
-        self.insert(Slot { word, ids: packed.unwrap_or(Ids::ELSEWHERE) });
-        packed.is_some()
+        self.insert(slot);
+    }
+
+    /// The table as it is now.
+    #[inline(always)]
+    pub(crate) fn table(&self) -> Table<'_> {
+        Table { slots: &self.slots, first: self.slots.len() - NEAR - 1 }
     }
 
     /// The slots where a word may be.
     #[inline(always)]
-    fn near(&self, Place(hash): Place) -> &[Slot; NEAR] {
-        let first = hash as usize & (self.slots.len() - NEAR - 1);
+    fn near(&self, place: Place) -> &[Slot; NEAR] {
+        let first = self.table().first_of(place);
         // SAFETY: there are `NEAR` slots more than a power of two, below which the first one is.
         unsafe { &*self.slots.as_ptr().add(first).cast() }
     }
 
     fn insert(&mut self, slot: Slot) {
         let hash = slot.word.hash();
-        let first = hash as usize & (self.slots.len() - NEAR - 1);
+        let first = self.table().first_of(Place(hash));
         let is_full = self.used * 2 >= self.slots.len();
         let near = &mut self.slots[first..first + NEAR];
         // Half of a full table stays free, so that what is not there is not looked for long.
         let reach = if is_full { 2 } else { NEAR };
-        let free = near[..reach].iter().position(|slot| slot.word.is_none());
-        let at = free.unwrap_or((hash >> 56) as usize % reach);
-        self.used += usize::from(free.is_some());
+        let at = near[..reach].iter().position(|other| other.word.is_none() || other.word == slot.word);
+        let at = at.unwrap_or((hash >> 56) as usize % reach);
+        self.used += usize::from(near[at].word.is_none());
         near[at] = slot;
     }
 
@@ -257,16 +376,20 @@ mod tests {
         for number in 0u32..200_000 {
             let word = key(number);
             assert_eq!(table.get(word, table.place(word)), Ids::default());
-            let fits = table.put(word, &ids(number));
-            assert_eq!(fits, number % 6 < INLINE as u32);
-            assert_eq!(table.get(word, table.place(word)).count() > 0, fits);
-            assert_eq!(table.get(word, table.place(word)) == Ids::ELSEWHERE, !fits);
+            table.put(word, &ids(number));
+            let found = |word: Key| {
+                let mut found = Vec::new();
+                let known = table.get(word, table.place(word));
+                assert_eq!(table.take(known, &mut found), table.is_known(known));
+                found
+            };
+            assert_eq!(found(word), ids(number));
             let earlier = number / 2;
-            let (list, count) = table.get(key(earlier), table.place(key(earlier))).list();
-            assert!(count == 0 || list[..count] == ids(earlier), "{earlier} after {number}");
-            let forgets = count == 0 && earlier % 6 < INLINE as u32;
-            *if number < 10_000 { &mut early } else { &mut late } += usize::from(forgets);
+            let list = found(key(earlier));
+            assert!(list.is_empty() || list == ids(earlier), "{earlier} after {number}");
+            *if number < 10_000 { &mut early } else { &mut late } += usize::from(list.is_empty());
         }
+        assert!(table.many.ids.capacity() * size_of::<u32>() <= 1 << 18 && table.many.list > 0);
         assert!(size_of_val(&*table.slots) <= (1 << 20) + NEAR * size_of::<Slot>());
         assert!(early < 20 && late > 1000, "{early} words forgotten in an empty table, {late} in a full one");
         assert_eq!(table.get(Key::default(), table.place(Key::default())), Ids::default());

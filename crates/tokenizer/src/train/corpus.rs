@@ -1,9 +1,9 @@
 //! The distinct words as symbols, shrinking in place as pairs merge.
 
 use super::changes::Changes;
-use super::prefetch::prefetch;
 use super::table::Table;
 use crate::error::TokenizerError;
+use crate::prefetch::prefetch;
 use crate::word::FoldHasher;
 use std::hash::Hasher;
 

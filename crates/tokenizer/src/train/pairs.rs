@@ -1,6 +1,6 @@
 //! The counts of pairs of ids.
 
-use super::prefetch::prefetch;
+use crate::prefetch::prefetch;
 
 /// Two ids as one key; keys order as (left, right) does.
 pub(super) fn pair_key(left: u32, right: u32) -> u64 {

@@ -1,6 +1,6 @@
 //! Tables of words and their counts.
 
-use super::prefetch::prefetch;
+use crate::prefetch::prefetch;
 use crate::word::{FoldHasher, mix, unpack};
 use std::hash::Hasher;
 

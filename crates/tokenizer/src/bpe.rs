@@ -6,7 +6,6 @@ use std::collections::{BinaryHeap, HashMap};
 use self::pairs::{BITS, PairTable};
 use crate::word::BuildFoldHasher;
 
-#[cfg(target_arch = "x86_64")]
 mod lanes;
 mod pairs;
 
@@ -98,10 +97,8 @@ impl Bpe {
             work.ids.push(id);
             return;
         }
-        if word.len() <= 16 {
-            self.merge_short::<16>(word, work);
-        } else if word.len() <= SHORT {
-            self.merge_short::<SHORT>(word, work);
+        if word.len() <= SHORT {
+            lanes::merge(self, word, &mut work.ids);
         } else {
             let bytes = |word: &[u8], ids: &mut Vec<u32>| {
                 ids.clear();
@@ -121,19 +118,10 @@ impl Bpe {
     /// and how many they are, one at least.
     pub(crate) fn encode_words(
         &self,
-        words: impl ExactSizeIterator<Item = ([u8; 16], usize)>,
-        work: &mut Workspace,
-        mut each: impl FnMut(usize, &[u32]),
+        words: impl Iterator<Item = ([u8; 16], usize)>,
+        each: impl FnMut(usize, &[u32]),
     ) {
-        #[cfg(target_arch = "x86_64")]
-        if words.len() > 1 && lanes::available() {
-            // SAFETY: the instructions are there.
-            return unsafe { lanes::merge_together(self, words, each) };
-        }
-        for (number, (bytes, length)) in words.enumerate() {
-            self.encode_word(&bytes[..length], work);
-            each(number, &work.ids);
-        }
+        lanes::merge_together(self, words, each);
     }
 
     /// For ordered merges and very long words: the word in windows, each of which begins at a token near the end of
@@ -190,75 +178,6 @@ impl Bpe {
     /// Bytes of a token.
     fn length(&self, id: u32) -> usize {
         self.lengths[id as usize] as usize
-    }
-
-    fn merge_short<const MOST: usize>(&self, word: &[u8], work: &mut Workspace) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            let bits = is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("lzcnt");
-            if lanes::available() {
-                // SAFETY: the instructions are there.
-                return unsafe {
-                    match word.len() {
-                        ..=16 => lanes::merge::<1>(self, word, &mut work.ids),
-                        _ => lanes::merge::<2>(self, word, &mut work.ids),
-                    }
-                };
-            }
-            if is_x86_feature_detected!("avx2") && bits {
-                // SAFETY: AVX2, BMI1 and LZCNT are there.
-                return unsafe { self.merge_short_avx2::<MOST>(word, work) };
-            }
-        }
-        self.merge_few::<MOST>(word, work);
-    }
-
-    /// [`Bpe::merge_few`], compiled for AVX2.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,bmi1,lzcnt")]
-    fn merge_short_avx2<const MOST: usize>(&self, word: &[u8], work: &mut Workspace) {
-        self.merge_few::<MOST>(word, work);
-    }
-
-    /// For words of at most `MOST` bytes, which are at most 32.
-    #[inline(always)]
-    fn merge_few<const MOST: usize>(&self, word: &[u8], work: &mut Workspace) {
-        let mut ids = [0; MOST];
-        // What `pair_at` says of the pair that begins at each place.
-        let mut pairs = [NO_MERGE; MOST];
-        for (id, &byte) in ids.iter_mut().zip(word) {
-            *id = self.byte_ids[usize::from(byte)];
-        }
-        for (at, bytes) in word.windows(2).enumerate().take(MOST) {
-            pairs[at] = pair_at(self.byte_pairs[usize::from(bytes[0]) << 8 | usize::from(bytes[1])], at);
-        }
-        // A bit for each place that has an id.
-        let mut places = !0u32 >> (32 - word.len().clamp(1, MOST));
-        loop {
-            let lowest = pairs.iter().fold(NO_MERGE, |lowest, &pair| lowest.min(pair));
-            if lowest == NO_MERGE {
-                break;
-            }
-            let at = lowest as usize % 32 % MOST;
-            let id = self.made[(lowest >> 5) as usize];
-            ids[at] = id;
-            let behind = places & !1 << at;
-            let right = behind.trailing_zeros() as usize % MOST;
-            places &= !(1 << right);
-            pairs[right] = NO_MERGE;
-            let behind = behind & behind.wrapping_sub(1);
-            pairs[at] = match behind {
-                0 => NO_MERGE,
-                _ => pair_at(self.pairs.get(id, ids[behind.trailing_zeros() as usize % MOST]), at),
-            };
-            let before = places & !(!0 << at);
-            if before != 0 {
-                let left = (31 - before.leading_zeros()) as usize % MOST;
-                pairs[left] = pair_at(self.pairs.get(ids[left], id), left);
-            }
-        }
-        let places = if word.is_empty() { 0 } else { places };
-        work.ids.extend((0..MOST).filter(|at| places >> at & 1 == 1).map(|at| ids[at]));
     }
 
     /// For ordered merges: all places of the lowest rank at once, from left to right. A pair that this uncovers has
@@ -402,10 +321,10 @@ impl PlacesByRank {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample_text::{Random, seed};
+    use crate::sample_text::Random;
 
-    /// Merges of few letters, so that words are full of pairs that merge.
-    fn small(random: &mut Random, whole: bool) -> Bpe {
+    /// Merges of few letters, so that words are full of pairs that merge; with `whole`, two words are tokens without merging.
+    pub(super) fn small(random: &mut Random, whole: bool) -> Bpe {
         let byte_ids = std::array::from_fn(|byte| byte as u32);
         let mut merges = Vec::new();
         for id in 256..600 {
@@ -416,52 +335,11 @@ mod tests {
             };
             merges.push((part(), part(), id));
         }
-        let words =
-            || HashMap::from_iter([(b"abc".as_slice().into(), 256), (b"dddd".as_slice().into(), 300)]);
+        let words = || HashMap::from_iter([(b"abc".as_slice().into(), 256), (b"dd".as_slice().into(), 300)]);
         Bpe::new(byte_ids, &merges, whole.then(words))
     }
 
-    #[test]
-    fn words_merged_together_have_the_ids_of_each_alone_by_any_instructions() {
-        let mut random = Random(seed());
-        for round in 0..40 {
-            let bpe = small(&mut random, round % 2 == 1);
-            let words: Vec<Vec<u8>> = (0..random.below(200))
-                .map(|_| (0..=random.below(15)).map(|_| b'a' + random.below(4) as u8).collect())
-                .collect();
-            let windows = words.iter().map(|word| {
-                let mut bytes = [0xFF; 16];
-                bytes[..word.len()].copy_from_slice(word);
-                (bytes, word.len())
-            });
-            let mut work = Workspace::default();
-            let mut together = vec![Vec::new(); words.len()];
-            bpe.encode_words(windows, &mut work, |number, ids| together[number].extend_from_slice(ids));
-            for (word, together) in words.iter().zip(&together) {
-                bpe.encode_word(word, &mut work);
-                assert_eq!(&work.ids, together, "{word:?}");
-                if bpe.whole(word).is_none() {
-                    work.ids.clear();
-                    bpe.merge_few::<16>(word, &mut work);
-                    assert_eq!(&work.ids, together, "{word:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn words_of_every_length_merge_alike_in_registers_and_without() {
-        let mut random = Random(seed());
-        let bpe = small(&mut random, false);
-        let mut work = Workspace::default();
-        for length in 0..=SHORT {
-            for _ in 0..50 {
-                let word: Vec<u8> = (0..length).map(|_| b'a' + random.below(4) as u8).collect();
-                bpe.encode_word(&word, &mut work);
-                let ids = std::mem::take(&mut work.ids);
-                bpe.merge_few::<SHORT>(&word, &mut work);
-                assert_eq!(ids, work.ids, "{word:?}");
-            }
-        }
+    pub(super) fn random_word(random: &mut Random, length: usize) -> Vec<u8> {
+        (0..length).map(|_| b'a' + random.below(4) as u8).collect()
     }
 }

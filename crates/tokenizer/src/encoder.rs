@@ -208,7 +208,7 @@ impl Encoder {
     /// Remembers those of some words that are short and not known.
     #[inline(never)]
     fn learn(&self, words: impl Iterator<Item = (Key, Place)>, tools: &mut Tools) {
-        let Tools { cache, work, new, learnt, .. } = tools;
+        let Tools { cache, new, learnt, .. } = tools;
         new.clear();
         for (key, place) in words {
             if !key.is_none() && !cache.short.is_known(cache.short.get(key, place)) && !new.contains(&key) {
@@ -216,7 +216,7 @@ impl Encoder {
             }
         }
         let words = new.iter().map(|key| key.bytes());
-        self.bpe.encode_words(words, work, |number, ids| {
+        self.bpe.encode_words(words, |number, ids| {
             let word = new[number];
             let ids = cache.short.put(word, ids);
             if let Some(learnt) = learnt {

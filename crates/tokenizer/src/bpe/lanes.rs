@@ -1,158 +1,207 @@
-//! Merging short words in registers of AVX-512, several words in turns.
+//! Merging short words, several in turns: a step of one word is a chain of a hundred cycles, each of which waits for the one
+//! before; meanwhile the steps of others are made.
 
-use std::arch::x86_64::*;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 
-use super::{Bpe, NO_MERGE, pair_at};
+use super::{Bpe, NO_MERGE, SHORT, pair_at};
 
-/// Words that are merged in turns. A step of one word is a chain of a hundred cycles, each of which waits for the one before;
-/// meanwhile the steps of others are made.
+/// Words that are merged in turns.
 const LANES: usize = 3;
-
-/// Bytes of a register's words.
+/// Bytes of a word that fits the smaller lanes, and the most that [`merge_together`] takes.
 const WIDTH: usize = 16;
 
-/// Whether the processor has the instructions.
-pub(super) fn available() -> bool {
-    is_x86_feature_detected!("avx512f")
+/// A word's bytes and what is behind them, one more than a lane has.
+type Bytes = [u8; SHORT + 1];
+
+/// A word while it is merged.
+///
+/// # Safety
+/// Its functions may be called only where the processor has the instructions.
+trait Lane: Sized {
+    /// Takes a word: the first `length` of the bytes, which are one at least and no more than the lane holds.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn new(bpe: &Bpe, bytes: &Bytes, length: usize) -> Self;
+
+    /// Merges the pair of the lowest rank, of several the leftmost; false when there is none.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn step(&mut self, bpe: &Bpe) -> bool;
+
+    /// Appends the ids that are left.
+    fn append(&self, ids: &mut Vec<u32>);
+}
+
+/// A lane for words of up to `MOST` bytes, 32 at most, on any processor.
+struct Array<const MOST: usize> {
+    ids: [u32; MOST],
+    /// What `pair_at` says of the pair that begins at each place.
+    pairs: [u32; MOST],
+    /// A bit for each place that has an id.
+    places: u32,
+}
+
+impl<const MOST: usize> Lane for Array<MOST> {
+    #[inline(always)]
+    unsafe fn new(bpe: &Bpe, bytes: &Bytes, length: usize) -> Self {
+        let mut lane = Self { ids: [0; MOST], pairs: [NO_MERGE; MOST], places: !0 >> (32 - length) };
+        for (id, &byte) in lane.ids.iter_mut().zip(bytes) {
+            *id = bpe.byte_ids[usize::from(byte)];
+        }
+        for (at, pair) in lane.pairs.iter_mut().enumerate().take(length - 1) {
+            *pair = pair_at(bpe.byte_pairs[usize::from(bytes[at]) << 8 | usize::from(bytes[at + 1])], at);
+        }
+        lane
+    }
+
+    #[inline(always)]
+    unsafe fn step(&mut self, bpe: &Bpe) -> bool {
+        let lowest = self.pairs.iter().fold(NO_MERGE, |lowest, &pair| lowest.min(pair));
+        if lowest == NO_MERGE {
+            return false;
+        }
+        let at = lowest as usize % 32 % MOST;
+        let id = bpe.made[(lowest >> 5) as usize];
+        self.ids[at] = id;
+        let behind = self.places & !1 << at;
+        let right = behind.trailing_zeros() as usize % MOST;
+        self.places &= !(1 << right);
+        self.pairs[right] = NO_MERGE;
+        let behind = behind & behind.wrapping_sub(1);
+        // Whether there is a neighbour cannot be guessed, so a pair is looked up in any case.
+        let next = self.ids[behind.trailing_zeros() as usize % MOST];
+        self.pairs[at] = pair_at(bpe.pairs.get_in_line(id, next, behind != 0), at);
+        let before = self.places & !(!0 << at);
+        let left = before.checked_ilog2().unwrap_or(0) as usize % MOST;
+        let previous = pair_at(bpe.pairs.get_in_line(self.ids[left], id, before != 0), left);
+        let left = if before == 0 { at } else { left };
+        self.pairs[left] = if before == 0 { self.pairs[at] } else { previous };
+        true
+    }
+
+    fn append(&self, ids: &mut Vec<u32>) {
+        ids.extend((0..MOST).filter(|at| self.places >> at & 1 == 1).map(|at| self.ids[at]));
+    }
+}
+
+/// Appends the ids of a word of at most [`SHORT`] bytes.
+pub(super) fn merge(bpe: &Bpe, word: &[u8], ids: &mut Vec<u32>) {
+    if word.is_empty() {
+        return;
+    }
+    let mut bytes = [0; SHORT + 1];
+    bytes[..word.len()].copy_from_slice(word);
+    #[cfg(target_arch = "x86_64")]
+    {
+        if avx512::available() {
+            // SAFETY: the instructions are there, and the length is right.
+            return unsafe { avx512::merge(bpe, &bytes, word.len(), ids) };
+        }
+        if has_avx2() {
+            // SAFETY: as above.
+            return unsafe { merge_avx2(bpe, &bytes, word.len(), ids) };
+        }
+    }
+    // SAFETY: any processor has the instructions.
+    unsafe { merge_by::<Array<WIDTH>, Array<SHORT>>(bpe, &bytes, word.len(), ids) };
+}
+
+/// Calls `each` with the number and the ids of each word, in any order. A word is the first bytes of 16, and how many they
+/// are, one at least.
+pub(super) fn merge_together(
+    bpe: &Bpe,
+    words: impl Iterator<Item = ([u8; WIDTH], usize)>,
+    each: impl FnMut(usize, &[u32]),
+) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if avx512::available() {
+            // SAFETY: the instructions are there.
+            return unsafe { avx512::merge_together(bpe, words, each) };
+        }
+        if has_avx2() {
+            // SAFETY: the instructions are there.
+            return unsafe { merge_together_avx2(bpe, words, each) };
+        }
+    }
+    // SAFETY: any processor has the instructions.
+    unsafe { merge_together_by::<Array<WIDTH>>(bpe, words, each) };
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("bmi1")
         && is_x86_feature_detected!("lzcnt")
         && is_x86_feature_detected!("popcnt")
 }
 
-/// A word of up to 16 bytes for each register, while it is merged.
-struct Lane<const REGISTERS: usize> {
-    ids: [[u32; WIDTH]; REGISTERS],
-    /// What `pair_at` says of the pair that begins at each place.
-    pairs: [__m512i; REGISTERS],
-    /// A bit for each place that has an id.
-    places: u32,
-    number: usize,
+/// # Safety
+/// The length is that of a word: 1 to [`SHORT`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,bmi1,lzcnt,popcnt")]
+unsafe fn merge_avx2(bpe: &Bpe, bytes: &Bytes, length: usize, ids: &mut Vec<u32>) {
+    // SAFETY: any processor has the instructions; these make it faster.
+    unsafe { merge_by::<Array<WIDTH>, Array<SHORT>>(bpe, bytes, length, ids) };
 }
 
-impl<const REGISTERS: usize> Lane<REGISTERS> {
-    /// Takes a word: the first `length` of the bytes, which are one at least and no more than the registers hold.
-    #[target_feature(enable = "avx512f,bmi1,lzcnt,popcnt")]
-    #[inline]
-    fn new(bpe: &Bpe, bytes: &[u8; 2 * WIDTH + 1], length: usize, number: usize) -> Self {
-        let none = _mm512_set1_epi32(NO_MERGE as i32);
-        let mut lane = Self {
-            ids: [[0; WIDTH]; REGISTERS],
-            pairs: [none; REGISTERS],
-            places: !0 >> (32 - length),
-            number,
-        };
-        let here = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-        for register in 0..REGISTERS {
-            let start = WIDTH * register;
-            let bytes = bytes[start..].first_chunk::<{ WIDTH + 1 }>().expect("two registers at most");
-            // SAFETY: both loads are of 16 of the 17 bytes.
-            let (left, right) = unsafe {
-                let left = _mm_loadu_si128(bytes.as_ptr().cast());
-                let right = match REGISTERS {
-                    1 => _mm_bsrli_si128::<1>(left),
-                    _ => _mm_loadu_si128(bytes[1..].as_ptr().cast()),
-                };
-                (left, right)
-            };
-            let (left, right) = (_mm512_cvtepu8_epi32(left), _mm512_cvtepu8_epi32(right));
-            let both = _mm512_or_si512(_mm512_slli_epi32::<8>(left), right);
-            let has_right = (lane.places >> 1 >> start) as u16;
-            // SAFETY: a byte is below 256, and two of them are below 65,536, as many numbers as the tables have; the store
-            // is of the array's 16 numbers.
-            let ranks = unsafe {
-                let ids = _mm512_i32gather_epi32::<4>(left, bpe.byte_ids.as_ptr().cast());
-                _mm512_storeu_si512(lane.ids[register].as_mut_ptr().cast(), ids);
-                _mm512_mask_i32gather_epi32::<4>(none, has_right, both, bpe.byte_pairs.as_ptr().cast())
-            };
-            let merges = _mm512_cmpneq_epi32_mask(ranks, none);
-            let here = _mm512_add_epi32(here, _mm512_set1_epi32(start as i32));
-            lane.pairs[register] = _mm512_mask_or_epi32(none, merges, _mm512_slli_epi32::<5>(ranks), here);
-        }
-        lane
-    }
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,bmi1,lzcnt,popcnt")]
+fn merge_together_avx2(
+    bpe: &Bpe,
+    words: impl Iterator<Item = ([u8; WIDTH], usize)>,
+    each: impl FnMut(usize, &[u32]),
+) {
+    // SAFETY: any processor has the instructions; these make it faster.
+    unsafe { merge_together_by::<Array<WIDTH>>(bpe, words, each) };
+}
 
-    /// Merges the pair of the lowest rank, of several the leftmost; false when there is none.
-    #[target_feature(enable = "avx512f,bmi1,lzcnt,popcnt")]
-    #[inline]
-    fn step(&mut self, bpe: &Bpe) -> bool {
-        let lowest =
-            self.pairs[1..].iter().fold(self.pairs[0], |lowest, &pairs| _mm512_min_epu32(lowest, pairs));
-        let lowest = _mm512_reduce_min_epu32(lowest);
-        if lowest == NO_MERGE {
-            return false;
-        }
-        let mask = WIDTH * REGISTERS - 1;
-        let ids = self.ids.as_flattened_mut();
-        let at = lowest as usize & mask;
-        let id = bpe.made[(lowest >> 5) as usize];
-        ids[at] = id;
-        let behind = self.places & !1 << at;
-        let right = behind & behind.wrapping_neg();
-        self.places &= !right;
-        let behind = behind & !right;
-        // Whether there is a neighbour cannot be guessed, so a pair is looked up in any case.
-        let next = ids[behind.trailing_zeros() as usize & mask];
-        let next = pair_at(bpe.pairs.get_avx512(id, next, behind != 0), at);
-        let before = self.places & !(!0 << at);
-        let left = before.checked_ilog2().unwrap_or(0) as usize & mask;
-        let previous = pair_at(bpe.pairs.get_avx512(ids[left], id, before != 0), left);
-        let left = before & 1 << left;
-        for (register, pairs) in self.pairs.iter_mut().enumerate() {
-            let part = |bits: u32| (bits >> (WIDTH * register)) as u16;
-            *pairs = _mm512_mask_set1_epi32(*pairs, part(right), NO_MERGE as i32);
-            *pairs = _mm512_mask_set1_epi32(*pairs, part(1 << at), next as i32);
-            *pairs = _mm512_mask_set1_epi32(*pairs, part(left), previous as i32);
-        }
-        true
-    }
-
-    /// Appends the ids that are left.
-    #[target_feature(enable = "avx512f,bmi1,lzcnt,popcnt")]
-    #[inline]
-    fn append(&self, ids: &mut Vec<u32>) {
-        let mut places = self.places;
-        while places != 0 {
-            ids.push(self.ids.as_flattened()[places.trailing_zeros() as usize % (WIDTH * REGISTERS)]);
-            places &= places - 1;
+/// One word, in the lane that is wide enough.
+///
+/// # Safety
+/// The processor has the instructions of both lanes. The length is that of a word: 1 to [`SHORT`].
+#[inline(always)]
+unsafe fn merge_by<Narrow: Lane, Wide: Lane>(bpe: &Bpe, bytes: &Bytes, length: usize, ids: &mut Vec<u32>) {
+    // SAFETY: as the caller says.
+    unsafe {
+        if length <= WIDTH {
+            let mut lane = Narrow::new(bpe, bytes, length);
+            while lane.step(bpe) {}
+            lane.append(ids);
+        } else {
+            let mut lane = Wide::new(bpe, bytes, length);
+            while lane.step(bpe) {}
+            lane.append(ids);
         }
     }
 }
 
-/// Appends the ids of a word, which has at most 16 bytes for each register.
-#[target_feature(enable = "avx512f,bmi1,lzcnt,popcnt")]
-pub(super) fn merge<const REGISTERS: usize>(bpe: &Bpe, word: &[u8], ids: &mut Vec<u32>) {
-    if word.is_empty() {
-        return;
-    }
-    let mut bytes = [0; 2 * WIDTH + 1];
-    bytes[..word.len()].copy_from_slice(word);
-    let mut lane = Lane::<REGISTERS>::new(bpe, &bytes, word.len(), 0);
-    while lane.step(bpe) {}
-    lane.append(ids);
-}
-
-/// Calls `each` with the number and the ids of each word, in any order. A word is the first bytes of 16, and how many they
-/// are, one at least.
-#[target_feature(enable = "avx512f,bmi1,lzcnt,popcnt")]
-pub(super) fn merge_together(
+/// # Safety
+/// The processor has the lane's instructions.
+#[inline(always)]
+unsafe fn merge_together_by<L: Lane>(
     bpe: &Bpe,
     words: impl Iterator<Item = ([u8; WIDTH], usize)>,
     mut each: impl FnMut(usize, &[u32]),
 ) {
     let mut words = words.enumerate();
     let mut ids = Vec::with_capacity(WIDTH);
-    let mut lanes: [Option<Lane<1>>; LANES] = std::array::from_fn(|_| None);
+    let mut lanes: [Option<(usize, L)>; LANES] = std::array::from_fn(|_| None);
     let mut busy = true;
     while std::mem::take(&mut busy) {
         for lane in &mut lanes {
-            if let Some(now) = lane {
+            if let Some((number, now)) = lane {
                 busy = true;
-                if now.step(bpe) {
+                // SAFETY: as the caller says.
+                if unsafe { now.step(bpe) } {
                     continue;
                 }
                 ids.clear();
                 now.append(&mut ids);
-                each(now.number, &ids);
+                each(*number, &ids);
             }
             *lane = None;
             for (number, (word, length)) in words.by_ref() {
@@ -160,11 +209,89 @@ pub(super) fn merge_together(
                     each(number, &[id]);
                     continue;
                 }
-                let mut bytes = [0; 2 * WIDTH + 1];
+                let mut bytes = [0; SHORT + 1];
                 bytes[..WIDTH].copy_from_slice(&word);
-                *lane = Some(Lane::new(bpe, &bytes, length, number));
+                // SAFETY: as the caller says.
+                *lane = Some((number, unsafe { L::new(bpe, &bytes, length) }));
                 busy = true;
                 break;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{random_word, small};
+    use super::*;
+    use crate::sample_text::{Random, seed};
+
+    #[test]
+    fn every_set_of_instructions_makes_the_same_ids_of_words_of_every_length() {
+        let mut random = Random(seed());
+        for length in 1..=SHORT {
+            let bpe = small(&mut random, false);
+            for _ in 0..30 {
+                let word = random_word(&mut random, length);
+                let mut bytes = [0xFF; SHORT + 1];
+                bytes[..length].copy_from_slice(&word);
+                let (mut any, mut avx2, mut fastest) = (Vec::new(), Vec::new(), Vec::new());
+                // SAFETY: any processor has the instructions.
+                unsafe { merge_by::<Array<WIDTH>, Array<SHORT>>(&bpe, &bytes, length, &mut any) };
+                merge(&bpe, &word, &mut fastest);
+                assert_eq!(any, fastest, "{word:?}");
+                #[cfg(target_arch = "x86_64")]
+                if has_avx2() {
+                    // SAFETY: the instructions are there.
+                    unsafe { merge_avx2(&bpe, &bytes, length, &mut avx2) };
+                    assert_eq!(avx2, any, "{word:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn words_in_turns_have_the_ids_of_each_alone_by_every_set_of_instructions() {
+        let mut random = Random(seed());
+        for round in 0..40 {
+            let bpe = small(&mut random, round % 2 == 1);
+            let words: Vec<Vec<u8>> = (0..random.below(200))
+                .map(|_| {
+                    let length = 1 + random.below(15);
+                    random_word(&mut random, length)
+                })
+                .collect();
+            let alone = |word: &Vec<u8>| {
+                let mut ids = Vec::new();
+                match bpe.whole(word) {
+                    Some(id) => ids.push(id),
+                    None => merge(&bpe, word, &mut ids),
+                }
+                ids
+            };
+            let expected: Vec<Vec<u32>> = words.iter().map(alone).collect();
+            let windows = || {
+                words.iter().map(|word| {
+                    let mut bytes = [0xFF; WIDTH];
+                    bytes[..word.len()].copy_from_slice(word);
+                    (bytes, word.len())
+                })
+            };
+            let mut together = vec![Vec::new(); words.len()];
+            merge_together(&bpe, windows(), |number, ids| together[number].extend_from_slice(ids));
+            assert_eq!(together, expected);
+            let mut together = vec![Vec::new(); words.len()];
+            let each = |number: usize, ids: &[u32]| together[number].extend_from_slice(ids);
+            // SAFETY: any processor has the instructions.
+            unsafe { merge_together_by::<Array<WIDTH>>(&bpe, windows(), each) };
+            assert_eq!(together, expected);
+            #[cfg(target_arch = "x86_64")]
+            if has_avx2() {
+                let mut together = vec![Vec::new(); words.len()];
+                let each = |number: usize, ids: &[u32]| together[number].extend_from_slice(ids);
+                // SAFETY: the instructions are there.
+                unsafe { merge_together_avx2(&bpe, windows(), each) };
+                assert_eq!(together, expected);
             }
         }
     }

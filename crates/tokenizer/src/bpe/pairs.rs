@@ -1,6 +1,5 @@
 //! The ranks of pairs.
 
-#[cfg(target_arch = "x86_64")]
 use std::hint::select_unpredictable;
 
 use super::NO_MERGE;
@@ -23,7 +22,6 @@ impl PairTable {
     /// No pair: the two ids are not both the largest.
     const EMPTY: u64 = u64::MAX;
     /// More than two ids make, so in no slot.
-    #[cfg(target_arch = "x86_64")]
     const NOWHERE: u64 = 1 << 63;
 
     pub(super) fn with_room(pairs: usize) -> Self {
@@ -47,7 +45,27 @@ impl PairTable {
         }
     }
 
-    /// [`PairTable::get`], all slots of a line at once. Unless `is_pair`, nothing is found, and no branch depends on that.
+    /// [`PairTable::get`], all slots of a line at once, which compilers do with vectors. Unless `is_pair`, nothing is found, and no
+    /// branch depends on that.
+    #[inline(always)]
+    pub(super) fn get_in_line(&self, left: u32, right: u32, is_pair: bool) -> u32 {
+        /// Above what a slot holds.
+        const FOUND: u64 = 1 << (3 * BITS);
+        let (pair, mut at) = self.place(left, right);
+        let pair = select_unpredictable(is_pair, pair, Self::NOWHERE);
+        loop {
+            let line = &self.lines[at].0;
+            let slot = line
+                .iter()
+                .fold(0, |found, &slot| found | if slot >> BITS == pair { slot | FOUND } else { 0 });
+            if (line[7] == Self::EMPTY) | (slot != 0) {
+                return if slot != 0 { slot as u32 & ((1 << BITS) - 1) } else { NO_MERGE };
+            }
+            at = (at + 1) & (self.lines.len() - 1);
+        }
+    }
+
+    /// [`PairTable::get_in_line`]. Unless `is_pair`, nothing is found, and no branch depends on that.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,bmi1")]
     #[inline]

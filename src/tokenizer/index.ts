@@ -164,7 +164,7 @@ export class Tokenizer {
 
   /**
    * Ids of many texts, in their order, on `threads` threads (default: all processors). Each thread remembers up to
-   * 64 MiB of words from call to call.
+   * 64 MiB of words from call to call, and they tell each other of new ones, of which 8 MiB are kept for that.
    *
    * Bytes are read where they are: until the promise settles, do not transfer their buffers to another thread, and what is
    * written to them may or may not be seen. The arrays are views of a few large buffers, each of which lives as long

@@ -122,7 +122,7 @@ export function longChecks(root, env) {
   const python = env.CANDLEWICK_PYTHON ?? join(root, '.venv/bin/python');
   const identity = ['test', '--locked', '--release', '-p', 'candlewick-tokenizer', '--test'];
   const flat = {
-    name: 'documents',
+    name: 'ids: documents',
     command: python,
     args: [join(root, 'bench/tokenizer/documents.py'), documents, ...data],
   };

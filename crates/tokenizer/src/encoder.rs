@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::bpe::{Bpe, Workspace};
-use crate::cache::{Key, Place, Slot};
+use crate::cache::{Ids, Key, Place, Slot};
 use crate::group::{GROUP, Group, Room};
 use crate::memory::{Memories, Memory, Part, Tools};
 use crate::nfc::nfc;
@@ -25,7 +25,11 @@ pub(crate) struct Encoder {
     memories: Memories,
 }
 
+/// Words that every memory knows from the beginning, at most.
+const KNOWN: usize = 1 << 15;
+
 impl Encoder {
+    /// Of `words`, the first that are short are known before they are met in a text.
     pub(crate) fn new(
         pattern: Pattern,
         nfc: bool,
@@ -33,8 +37,15 @@ impl Encoder {
         joints: Option<Joints>,
         raw: AddedTokens,
         normalized: AddedTokens,
+        words: &[Vec<u8>],
     ) -> Self {
-        Self { pattern, nfc, bpe, joints, raw, normalized, memories: Memories::default() }
+        let keys: Vec<Key> =
+            words.iter().map(|word| Key::of(word)).filter(|key| !key.is_none()).take(KNOWN).collect();
+        let mut known = Vec::with_capacity(keys.len());
+        bpe.encode_words(keys.iter().map(|key| key.bytes()), |number, ids| {
+            known.extend(Ids::pack(ids).map(|ids| Slot { word: keys[number], ids }));
+        });
+        Self { pattern, nfc, bpe, joints, raw, normalized, memories: Memories::new(known) }
     }
 
     pub(crate) fn pattern(&self) -> Pattern {

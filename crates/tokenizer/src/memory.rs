@@ -69,8 +69,9 @@ impl Ahead {
 }
 
 /// The memories that no thread uses now.
-#[derive(Default)]
 pub(crate) struct Memories {
+    /// What each knows from the beginning.
+    known: Vec<Slot>,
     idle: Mutex<Vec<(usize, Box<Memory>)>>,
     made: AtomicUsize,
     news: Mutex<News>,
@@ -85,15 +86,24 @@ struct News {
 }
 
 impl Memories {
+    pub(crate) fn new(known: Vec<Slot>) -> Self {
+        Self { known, idle: Mutex::default(), made: AtomicUsize::new(0), news: Mutex::default() }
+    }
+
     /// The memory that this thread used last, so that it finds what is in its processor's cache; else any, or a new one. Its
     /// words take up to `budget` bytes, and it has room for those of so many bytes of text. With `shares`, it knows what others
     /// that share have learnt until now.
     pub(crate) fn borrow(&self, pattern: Pattern, budget: usize, bytes: usize, shares: bool) -> Box<Memory> {
-        let mut memory = self.take().unwrap_or_else(|| self.make(pattern, budget));
+        let idle = self.take();
+        let is_new = idle.is_none();
+        let mut memory = idle.unwrap_or_else(|| self.make(pattern, budget));
         let tools = &mut memory.tools;
         tools.cache.allow(budget);
         tools.cache.expect(bytes);
         tools.learnt = shares.then(Vec::new);
+        if is_new {
+            tools.cache.short.adopt(&self.known);
+        }
         if shares {
             for words in self.since(memory.number, &mut memory.heard) {
                 memory.tools.cache.short.adopt(&words);
@@ -167,6 +177,7 @@ fn thread_number() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::Ids;
 
     fn learn(memory: &mut Memory, numbers: Range<u32>) {
         for number in numbers {
@@ -187,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_memory_knows_what_others_learnt_before_it_was_borrowed() {
-        let memories = Memories::default();
+        let memories = Memories::new(Vec::new());
         let borrow = |shares| memories.borrow(Pattern::Gpt2, 1 << 20, 0, shares);
         let (mut one, mut two, alone) = (borrow(true), borrow(true), borrow(false));
         learn(&mut one, 0..100);
@@ -204,8 +215,17 @@ mod tests {
     }
 
     #[test]
+    fn every_memory_knows_some_words_from_the_beginning() {
+        let word = Key::of(b"w7");
+        let memories = Memories::new(vec![Slot { word, ids: Ids::pack(&[7]).unwrap() }]);
+        let (one, two) =
+            (memories.borrow(Pattern::Gpt2, 1, 0, false), memories.borrow(Pattern::Gpt2, 1, 0, true));
+        assert!(knows(&one, 7) && knows(&two, 7) && !knows(&one, 8));
+    }
+
+    #[test]
     fn news_do_not_grow_without_end_and_the_latest_are_kept() {
-        let memories = Memories::default();
+        let memories = Memories::new(Vec::new());
         let most = MOST_NEWS as u32;
         for turn in 0..6 {
             let mut one = memories.borrow(Pattern::Gpt2, 1 << 20, 0, true);

@@ -35,11 +35,12 @@ pub(crate) fn encoder(definition: &Definition, tables: &BpeTables) -> Result<Enc
         .ok_or_else(|| unknown_pre_tokenizer(&definition.pre_tokenizer))?;
     added_as_expected(&definition.added_tokens, tables, nfc)?;
     let bpe = bpe(tables, pattern, model.ignore_merges)?;
-    let joints = if bpe.ignores_merges() { None } else { Some(joints(tables)?) };
+    let made = made_tokens(tables)?;
+    let joints = (!bpe.ignores_merges()).then(|| Joints::new(&made));
     let (normalized, raw): (Vec<&AddedToken>, _) =
         definition.added_tokens.iter().partition(|token| token.normalized);
     let (raw, normalized) = (AddedTokens::new(raw.into_iter()), AddedTokens::new(normalized.into_iter()));
-    Ok(Encoder::new(pattern, nfc, bpe, joints, raw, normalized))
+    Ok(Encoder::new(pattern, nfc, bpe, joints, raw, normalized, &made))
 }
 
 /// Why a file whose model is not BPE is outside.
@@ -178,15 +179,14 @@ fn is_never_a_word(pattern: Pattern, token: &[u8]) -> bool {
     words > 1 && !token.contains(char::is_whitespace)
 }
 
-/// Which characters the tokens that merging makes have side by side.
-fn joints(tables: &BpeTables) -> Result<Joints, String> {
-    let mut tokens = Vec::new();
-    for (left, right) in tables.merges().map_err(|error| error.message)? {
-        // A part that bytes cannot spell is never reached.
-        if let (Some(mut token), Some(right)) = (alphabet::unspell(left), alphabet::unspell(right)) {
-            token.extend(right);
-            tokens.push(token);
-        }
-    }
-    Ok(Joints::new(&tokens))
+/// The bytes of the tokens that merging makes, in the order of the merges.
+fn made_tokens(tables: &BpeTables) -> Result<Vec<Vec<u8>>, String> {
+    let merges = tables.merges().map_err(|error| error.message)?;
+    // A part that bytes cannot spell is never reached.
+    let made = merges.into_iter().filter_map(|(left, right)| {
+        let mut token = alphabet::unspell(left)?;
+        token.extend(alphabet::unspell(right)?);
+        Some(token)
+    });
+    Ok(made.collect())
 }

@@ -1,5 +1,7 @@
 //! Words of up to 15 bytes.
 
+use std::ops::{Deref, DerefMut};
+
 use crate::pages::advise_large_pages;
 use crate::prefetch::prefetch;
 
@@ -104,7 +106,8 @@ impl Ids {
     /// The bits of the halves that are ids when they are counted.
     pub(crate) const BITS: [u64; 2] = [u64::MAX, (ID as u64) << 32 | u32::MAX as u64];
 
-    fn pack(ids: &[u32]) -> Option<Self> {
+    /// `None` where they are none, too many or too large.
+    pub(crate) fn pack(ids: &[u32]) -> Option<Self> {
         if ids.is_empty() || ids.len() > INLINE || ids.iter().any(|&id| id > ID) {
             return None;
         }
@@ -135,7 +138,7 @@ impl Ids {
 /// The table: each word is in the slot that its hash names or in one of the next ones.
 pub(crate) struct ShortWords {
     /// As many as a power of two, and [`NEAR`] more.
-    slots: Vec<Slot>,
+    slots: Slots,
     used: usize,
     most_slots: usize,
     many: Many,
@@ -207,7 +210,7 @@ impl Table<'_> {
 impl ShortWords {
     pub(super) fn new() -> Self {
         let many = Many { ids: Vec::new(), most: 1 << 10, list: 0 };
-        Self { slots: free_slots(FIRST_SLOTS), used: 0, most_slots: FIRST_SLOTS, many }
+        Self { slots: Slots::free(FIRST_SLOTS), used: 0, most_slots: FIRST_SLOTS, many }
     }
 
     /// Raises the budget to so many bytes, where it is less, and a twelfth more for the ids of some words.
@@ -332,9 +335,9 @@ impl ShortWords {
     }
 
     fn resize(&mut self, slots: usize) {
-        let more = free_slots(slots.min(self.most_slots));
+        let more = Slots::free(slots.min(self.most_slots));
         self.used = 0;
-        for slot in std::mem::replace(&mut self.slots, more) {
+        for &slot in std::mem::replace(&mut self.slots, more).iter() {
             if !slot.word.is_none() {
                 self.insert(slot);
             }
@@ -342,12 +345,44 @@ impl ShortWords {
     }
 }
 
-/// Free slots, a power of two and [`NEAR`] more.
-fn free_slots(count: usize) -> Vec<Slot> {
-    let mut slots = Vec::with_capacity(count + NEAR);
-    advise_large_pages(&mut slots);
-    slots.resize(count + NEAR, Slot::default());
-    slots
+/// Slots in memory that is zero as it comes from the system, so that none is written before a word is.
+struct Slots {
+    memory: Vec<u64>,
+    /// Where in it the first slot is, on the border that it needs.
+    start: usize,
+    count: usize,
+}
+
+impl Slots {
+    /// Free slots, a power of two and [`NEAR`] more.
+    fn free(count: usize) -> Self {
+        const NUMBERS: usize = size_of::<Slot>() / size_of::<u64>();
+        let count = count + NEAR;
+        let mut memory = vec![0; (count + 1) * NUMBERS];
+        advise_large_pages(&mut memory);
+        let start = memory.as_ptr().align_offset(align_of::<Slot>());
+        assert!(start <= NUMBERS);
+        Self { memory, start, count }
+    }
+}
+
+impl Deref for Slots {
+    type Target = [Slot];
+
+    #[inline(always)]
+    fn deref(&self) -> &[Slot] {
+        // SAFETY: `free` made room for one slot more than there are, and `start` is at most one slot, on the border that a slot
+        // needs. A slot consists of four numbers, of which any will do.
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(self.start).cast(), self.count) }
+    }
+}
+
+impl DerefMut for Slots {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [Slot] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.as_mut_ptr().add(self.start).cast(), self.count) }
+    }
 }
 
 #[cfg(test)]

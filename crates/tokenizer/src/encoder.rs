@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::bpe::{Bpe, Workspace};
 use crate::cache::{Ids, Key, Place, Slot};
-use crate::group::{GROUP, Group, Room};
+use crate::group::{GROUP, Group};
 use crate::memory::{Memories, Memory, Part, Tools};
 use crate::nfc::nfc;
 use crate::pattern::Pattern;
@@ -120,14 +120,12 @@ impl Encoder {
         tools: &mut Tools,
         ids: &mut Vec<u32>,
     ) {
-        let mut room = Room::of(ids);
         let mut at = 0;
         loop {
-            at = tools.lookup.take(group, tools.cache.short.table(), at, ends.len(), &mut room);
+            at = tools.lookup.take(group, tools.cache.short.table(), at, ends.len(), ids);
             if at == ends.len() {
-                break;
+                return;
             }
-            room.close();
             let start = if at == 0 { start } else { ends[at - 1] as usize };
             let word = &words.bytes[start..ends[at] as usize];
             let (key, place) = (group.keys[at], group.places[at]);
@@ -137,10 +135,8 @@ impl Encoder {
                 let rest = group.keys[at..ends.len()].iter().zip(&group.places[at..]);
                 self.encode_short(key, place, rest.map(|(&key, &place)| (key, place)), tools, ids);
             }
-            room = Room::of(ids);
             at += 1;
         }
-        room.close();
     }
 
     /// Appends the ids of a word that is too long for the table of short ones.

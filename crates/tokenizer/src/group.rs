@@ -82,10 +82,20 @@ impl Lookup {
     /// Appends the ids of words of the group from number `from` to `to`, at most [`GROUP`], up to the first that is not in the
     /// slot which its hash names; returns its number, or `to`.
     #[inline(always)]
-    pub(crate) fn take(self, group: &Group, table: Table, from: usize, to: usize, room: &mut Room) -> usize {
+    pub(crate) fn take(
+        self,
+        group: &Group,
+        table: Table,
+        from: usize,
+        to: usize,
+        ids: &mut Vec<u32>,
+    ) -> usize {
         assert!(to <= GROUP);
-        // SAFETY: the processor has the instructions. There is room for the words of a group.
-        unsafe { (self.take)(group, table, from, to, room) }
+        let mut room = Room::of(ids);
+        // SAFETY: the processor has the instructions. The room is new, so it has place for the words of a group.
+        let at = unsafe { (self.take)(group, table, from, to, &mut room) };
+        room.close();
+        at
     }
 }
 
@@ -123,14 +133,14 @@ impl Group {
 }
 
 /// # Safety
-/// None: any processor can run it, and indices are checked.
+/// There is room for as many words as are from `from` to `to`.
 unsafe fn take(group: &Group, table: Table, from: usize, to: usize, room: &mut Room) -> usize {
     for at in from..to {
         let Slot { word, ids } = *table.slot(group.places[at]);
         if word != group.keys[at] || ids.count() == 0 {
             return at;
         }
-        // SAFETY: once for each word of a group, at most.
+        // SAFETY: once for each of those words, for which the caller says that there is room.
         unsafe { room.push(ids) };
     }
     to
@@ -206,13 +216,13 @@ mod x86 {
 }
 
 /// Room at the end of a list of ids for those of a group. What is pushed counts once it is closed.
-pub(crate) struct Room<'a> {
+struct Room<'a> {
     ids: &'a mut Vec<u32>,
     end: *mut u32,
 }
 
 impl<'a> Room<'a> {
-    pub(crate) fn of(ids: &'a mut Vec<u32>) -> Self {
+    fn of(ids: &'a mut Vec<u32>) -> Self {
         ids.reserve(4 * GROUP);
         let end = ids.spare_capacity_mut().as_mut_ptr().cast();
         Self { ids, end }
@@ -223,7 +233,7 @@ impl<'a> Room<'a> {
     /// # Safety
     /// At most [`GROUP`] times.
     #[inline(always)]
-    pub(crate) unsafe fn push(&mut self, of_word: Ids) {
+    unsafe fn push(&mut self, of_word: Ids) {
         const { assert!(cfg!(target_endian = "little"), "two ids in a `u64` are two `u32` in their order") };
         // SAFETY: there was room for four ids each time, and the end moves by four at most; the write needs no alignment.
         unsafe {
@@ -232,7 +242,7 @@ impl<'a> Room<'a> {
         }
     }
 
-    pub(crate) fn close(self) {
+    fn close(self) {
         // SAFETY: the end is in the list's room, behind its start; what is between them was written.
         unsafe {
             let length = self.end.offset_from_unsigned(self.ids.as_ptr());
@@ -282,11 +292,8 @@ mod tests {
             let (mut one, mut other) = (vec![7], vec![7]);
             let mut from = 0;
             while from < count {
-                let (mut room, mut same_room) = (Room::of(&mut one), Room::of(&mut other));
-                let at = fast.take(&ours, cache.short.table(), from, count, &mut room);
-                assert_eq!(at, portable.take(&theirs, cache.short.table(), from, count, &mut same_room));
-                room.close();
-                same_room.close();
+                let at = fast.take(&ours, cache.short.table(), from, count, &mut one);
+                assert_eq!(at, portable.take(&theirs, cache.short.table(), from, count, &mut other));
                 assert_eq!(one, other);
                 taken += at - from;
                 from = at + 1;

@@ -107,6 +107,21 @@ describe('encodeBatch', () => {
     expect(same(copy)).toBe(0);
   });
 
+  test('has the ids of many texts in their order, whichever thread encodes them, and takes all of them back', async () => {
+    // So long that each thread has several parts of its own, and takes some of another's.
+    const texts = Array.from({ length: 1000 }, (_, at) =>
+      at % 7 === 0 ? '' : `${at} ${sentence.repeat(at % 60)}`,
+    );
+    const expected = texts.map((text) => tokenizer.encode(text));
+    let ids: Uint32Array[] = [];
+    for (const threads of [3, 1, 2, 8, 2]) {
+      const earlier = ids;
+      ids = await tokenizer.encodeBatch(texts, { threads, reuse: earlier });
+      expect(ids).toEqual(expected);
+      expect(earlier.every((array) => array.length === 0)).toBe(true);
+    }
+  });
+
   test('reads a text that lies in memory given for reuse as empty, and never what is written there', async () => {
     const [ids] = await tokenizer.encodeBatch([sentence.repeat(40_000)], { threads: 1 });
     const { buffer } = ids as Uint32Array;

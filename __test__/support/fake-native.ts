@@ -7,6 +7,7 @@ import type {
   FeedOptions,
   NativeBinding,
   NativeDecodeStream,
+  NativeEncodedBatch,
   NativeFeed,
   NativeHeldOut,
   NativeLink,
@@ -381,8 +382,8 @@ class FakeTokenizer implements NativeTokenizer {
     return { ids: new Uint32Array(), offsets: new Uint32Array() };
   }
 
-  async encodeBatch(): Promise<{ ids: Uint32Array; ends: Uint32Array }[]> {
-    return [];
+  async encodeBatch(): Promise<NativeEncodedBatch> {
+    return { lists: [], parts: new Uint32Array() };
   }
 
   decodeStream(): NativeDecodeStream {

@@ -160,14 +160,30 @@ export interface NativeHeldOut {
   unigramBitsPerByte(): number;
 }
 
+/** The ids of texts, one after the other, and where those of each end. */
+export interface NativeEncoded {
+  ids: Uint32Array;
+  ends: Uint32Array;
+}
+
+export interface NativeEncodedBatch {
+  /** In no order. */
+  lists: NativeEncoded[];
+  /**
+   * In the order of the texts, three numbers for those that follow each other in a list, too: which list, the number there
+   * of the first of them, and that after the last.
+   */
+  parts: Uint32Array;
+}
+
 export interface NativeTokenizer {
   encode(text: string | Uint8Array): Uint32Array;
-  /** The ids of texts that follow each other in one list, and where those of each end. Empties the buffers of `reuse`. */
+  /** Empties the buffers of `reuse`. */
   encodeBatch(
     texts: (string | Uint8Array)[],
     threads: number,
     reuse: ArrayBuffer[],
-  ): Promise<{ ids: Uint32Array; ends: Uint32Array }[]>;
+  ): Promise<NativeEncodedBatch>;
   decode(ids: Uint32Array, skipSpecial: boolean): string;
   vocabSize(): number;
   /** Id and spelling of end-of-text; throws TOKENIZER_INVALID where there is none. */

@@ -4,7 +4,7 @@ import { setImmediate as breathe } from 'node:timers/promises';
 import { types } from 'node:util';
 import type { StreamingCorpus } from '../corpus/index.js';
 import { errorFor } from '../errors.js';
-import type { NativeTokenizer, NativeTokenizerTrainer } from '../native/binding.js';
+import type { NativeEncoded, NativeTokenizer, NativeTokenizerTrainer } from '../native/binding.js';
 import { native } from '../native/index.js';
 import { createTokenizerTrainer, saveTokenizer, trainTokenizer } from '../run/index.js';
 import { DecodeStream, toIds } from './decode-stream.js';
@@ -174,14 +174,11 @@ export class Tokenizer {
    */
   async encodeBatch(texts: readonly Text[], options: EncodeBatchOptions = {}): Promise<Uint32Array[]> {
     const { threads = availableParallelism(), reuse = [] } = options;
-    const lists = await this.native.encodeBatch(texts.map(fixed), threads, buffersOf(reuse));
+    const { lists, parts } = await this.native.encodeBatch(fixed(texts), threads, buffersOf(reuse));
     const arrays: Uint32Array[] = [];
-    for (const { ids, ends } of lists) {
-      let start = 0;
-      for (const end of ends) {
-        arrays.push(ids.subarray(start, end));
-        start = end;
-      }
+    for (let at = 0; at < parts.length; at += 3) {
+      const [list = 0, from = 0, to = 0] = parts.subarray(at, at + 3);
+      addViews(arrays, lists[list] as NativeEncoded, from, to);
     }
     return arrays;
   }
@@ -214,30 +211,70 @@ export class Tokenizer {
   }
 }
 
-/** The buffers of arrays; those of one buffer follow each other. */
+/**
+ * Does `work` for some of so many at a time. A function that is called several times is compiled once; where it is one long
+ * loop, the middle of that is compiled, too: on a core that should encode.
+ */
+function someAtATime(count: number, work: (from: number, to: number) => void): void {
+  for (let at = 0; at < count; at += 256) work(at, Math.min(at + 256, count));
+}
+
+/** The buffers of arrays, of which those of one buffer follow each other. */
 function buffersOf(arrays: readonly Uint32Array[]): ArrayBuffer[] {
   const buffers = new Set<ArrayBuffer>();
-  let last: ArrayBufferLike | undefined;
-  for (const { buffer } of arrays) {
-    if (buffer !== last && buffer instanceof ArrayBuffer && buffer.byteLength > 0) buffers.add(buffer);
-    last = buffer;
-  }
+  someAtATime(arrays.length, (from, to) => addBuffers(buffers, arrays, from, to));
   return [...buffers];
 }
 
-/** The text itself, or a copy of bytes whose memory may change its size or belongs to several threads. */
-function fixed(text: Text, at: number): Text {
-  if (typeof text === 'string') return text;
-  if (!types.isUint8Array(text)) {
-    throw errorFor(
-      'USAGE',
-      `text ${at} is neither a string nor a Uint8Array`,
-      'give strings, or UTF-8 bytes',
-    );
+function addBuffers(
+  buffers: Set<ArrayBuffer>,
+  arrays: readonly Uint32Array[],
+  from: number,
+  to: number,
+): void {
+  let last: ArrayBufferLike | undefined;
+  for (let at = from; at < to; at++) {
+    const buffer = arrays[at]?.buffer;
+    if (buffer === last) continue;
+    last = buffer;
+    if (buffer instanceof ArrayBuffer && buffer.byteLength > 0) buffers.add(buffer);
   }
-  const { buffer } = text;
-  const moves = !(buffer instanceof ArrayBuffer) || ('resizable' in buffer && buffer.resizable === true);
-  return moves ? text.slice() : text;
+}
+
+/** Adds an array for each text of a list from number `from` on and before `to`: its part of the ids, up to its end. */
+function addViews(arrays: Uint32Array[], { ends, ids }: NativeEncoded, from: number, to: number): void {
+  const { buffer } = ids;
+  let start = from === 0 ? 0 : (ends[from - 1] as number);
+  for (let at = from; at < to; at++) {
+    const end = ends[at] as number;
+    arrays.push(new Uint32Array(buffer, start * 4, end - start));
+    start = end;
+  }
+}
+
+/** An array of its own of the texts, with copies of bytes whose memory may change its size or belongs to several threads. */
+function fixed(texts: readonly Text[]): Text[] {
+  const own = texts.slice();
+  someAtATime(own.length, (from, to) => fix(own, from, to));
+  return own;
+}
+
+function fix(texts: Text[], from: number, to: number): void {
+  for (let at = from; at < to; at++) {
+    const text = texts[at];
+    if (typeof text !== 'string' && !isFixed(text?.buffer)) copy(texts, at);
+  }
+}
+
+function copy(texts: Text[], at: number): void {
+  const text = texts[at];
+  // What is no text at all is left for the native side to refuse.
+  if (types.isUint8Array(text)) texts[at] = text.slice();
+}
+
+/** Whether a buffer keeps its size and belongs to one thread: others say otherwise, or do not say. */
+function isFixed(buffer: unknown): boolean {
+  return (buffer as { resizable?: boolean } | undefined)?.resizable === false;
 }
 
 /** Programs without types may pass anything. */

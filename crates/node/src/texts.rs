@@ -13,6 +13,8 @@ use napi::{
     check_status, sys,
 };
 
+use crate::failure::Failure;
+
 /// The strings and `Uint8Array`s of an array. Bytes are not copied here: the array keeps them alive until it is
 /// released.
 pub(crate) struct Texts {
@@ -41,7 +43,7 @@ unsafe impl Send for Bytes {}
 unsafe impl Sync for Bytes {}
 
 impl Texts {
-    /// The texts of an array that nobody else changes. Errors when one is neither a string nor a `Uint8Array`.
+    /// The texts of an array that nobody else changes. `USAGE` when one is neither a string nor a `Uint8Array`.
     pub(crate) fn of(env: &Env, array: Array) -> napi::Result<Self> {
         let mut entries = Vec::with_capacity(array.len() as usize);
         for at in 0..array.len() {
@@ -84,7 +86,8 @@ fn entry(env: &Env, array: &Array, at: u32) -> napi::Result<Entry> {
     }
     // SAFETY: `value` is a handle of this environment and of the running call.
     unsafe { String::from_napi_value(env.raw(), value) }.map(Entry::String).map_err(|_| {
-        napi::Error::new(napi::Status::InvalidArg, format!("text {at} is neither a string nor a Uint8Array"))
+        let message = format!("text {at} is neither a string nor a Uint8Array");
+        Failure { code: "USAGE".into(), message, hint: "give strings, or UTF-8 bytes".into() }.into()
     })
 }
 

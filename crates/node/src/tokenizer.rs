@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use candlewick_tokenizer::{Encoded, Tokenizer};
+use candlewick_tokenizer::{Encoded, EncodedBatch, Tokenizer};
 use napi::{
     Env,
     bindgen_prelude::{Array, ArrayBuffer, Either, Object, Uint8Array, Uint32Array},
@@ -27,13 +27,23 @@ pub struct NativeEndOfText {
     pub token: String,
 }
 
-/// The ids of texts that follow each other.
+/// The ids of texts, one after the other.
 #[napi(object)]
 pub struct NativeEncoded {
     /// The ids of all of them.
     pub ids: Uint32Array,
     /// Of each text, where its ids end.
     pub ends: Uint32Array,
+}
+
+/// The ids of a batch.
+#[napi(object)]
+pub struct NativeEncodedBatch {
+    /// Lists of ids, in no order.
+    pub lists: Vec<NativeEncoded>,
+    /// In the order of the texts, three numbers for those that follow each other in a list, too: which list, the number there of
+    /// the first of them, and that after the last.
+    pub parts: Uint32Array,
 }
 
 /// Loads a directory with a `tokenizer.json`, or such a file.
@@ -61,12 +71,11 @@ impl NativeTokenizer {
         Ok(ids.into())
     }
 
-    /// Ids of many texts, on as many threads as asked for (0: all), in lists of the ids of some that follow each
-    /// other. `texts` is an array of its own, and of its bytes none is transferred or resized meanwhile. `reuse` are
-    /// buffers of earlier ids, which are empty afterwards.
+    /// Ids of many texts, on as many threads as asked for (0: all). `texts` is an array of its own, and of its bytes none is
+    /// transferred or resized meanwhile. `reuse` are buffers of earlier ids, which are empty afterwards.
     #[napi(
         ts_args_type = "texts: (string | Uint8Array)[], threads: number, reuse: ArrayBuffer[]",
-        ts_return_type = "Promise<NativeEncoded[]>"
+        ts_return_type = "Promise<NativeEncodedBatch>"
     )]
     pub fn encode_batch<'e>(
         &self,
@@ -77,16 +86,13 @@ impl NativeTokenizer {
     ) -> napi::Result<Object<'e>> {
         // Before the texts are looked at: one that lies in such a buffer is empty then, and not read while it is written.
         lent::give_back(reuse)?;
-        let (promise, object) = Promise::<Vec<NativeEncoded>>::new(env)?;
+        let (promise, object) = Promise::<NativeEncodedBatch>::new(env)?;
         let (texts, tokenizer) = (Texts::of(env, texts)?, self.tokenizer.clone());
         in_background("encode", move || {
             let encoded = tokenizer.encode_batch(texts.entries(), threads as usize);
             promise.settle_there(move |env| {
                 texts.release(env).map_err(|error| Failure::internal(&error.reason))?;
-                let lists = encoded.map_err(Failure::from)?.into_iter();
-                Ok(lists
-                    .map(|Encoded { ids, ends }| NativeEncoded { ids: lent::lend(ids), ends: ends.into() })
-                    .collect())
+                encoded.map(NativeEncodedBatch::from).map_err(Failure::from)
             });
         });
         Ok(object)
@@ -134,6 +140,17 @@ impl NativeTokenizer {
 
     pub(crate) fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+}
+
+impl From<EncodedBatch> for NativeEncodedBatch {
+    fn from(EncodedBatch { lists, parts }: EncodedBatch) -> Self {
+        let lent = |Encoded { ids, ends }| NativeEncoded { ids: lent::lend(ids), ends: ends.into() };
+        let numbers = parts.into_iter().flat_map(|(list, texts)| [list, texts.start, texts.end]);
+        Self {
+            lists: lists.into_iter().map(lent).collect(),
+            parts: numbers.map(|number| number as u32).collect::<Vec<_>>().into(),
+        }
     }
 }
 

@@ -36,7 +36,7 @@ mod tokenizer;
 mod train;
 mod word;
 
-pub use batch::{Encoded, Text, recycle};
+pub use batch::{Encoded, EncodedBatch, Text, recycle};
 pub use decode::StreamDecoder;
 pub use error::TokenizerError;
 pub use pattern::Pattern;

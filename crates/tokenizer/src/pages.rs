@@ -18,3 +18,20 @@ pub(crate) fn advise_large_pages<T>(room: &mut Vec<T>) {
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn advise_large_pages<T>(_: &mut Vec<T>) {}
+
+/// Room for so many zeros from the returned place on, which is on a border of `align` bytes; many lie in large pages. Each of
+/// these is written at once: where a page is read first, the kernel maps one of zeros there, and has to take that from every
+/// processor of the process when the page is written.
+pub(crate) fn zeros(count: usize, align: usize) -> (Vec<u64>, usize) {
+    const LARGE: usize = 2 << 20;
+    const NUMBER: usize = size_of::<u64>();
+    let align = if count * NUMBER >= 2 * LARGE { LARGE } else { align };
+    let mut room = vec![0; count + align / NUMBER];
+    advise_large_pages(&mut room);
+    let start = room.as_ptr().align_offset(align);
+    for number in room[start..start + count].iter_mut().step_by(LARGE / NUMBER) {
+        // The compiler knows that it is zero already, and would leave it out.
+        *std::hint::black_box(number) = 0;
+    }
+    (room, start)
+}

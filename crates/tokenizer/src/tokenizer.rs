@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::alphabet;
-use crate::batch::{self, Encoded, Task, Text};
+use crate::batch::{self, Encoded, EncodedBatch, Task, Text};
 use crate::bpe::Workspace;
 use crate::decode::StreamDecoder;
 use crate::definition::{AddedToken, BpeTables, Definition, eos_of_config};
@@ -151,9 +151,8 @@ impl Tokenizer {
     }
 
     /// [`Tokenizer::encode`] of each text on `threads` threads (0: as many as there are cores), each of which
-    /// remembers up to 64 MiB of words. The lists are in the order of the texts; with one thread there is one for each
-    /// GiB of text. Errors: as [`Tokenizer::encode_document`].
-    pub fn encode_batch<T: Text>(&self, texts: &[T], threads: usize) -> Result<Vec<Encoded>, TokenizerError> {
+    /// remembers up to 64 MiB of words. Errors: as [`Tokenizer::encode_document`].
+    pub fn encode_batch<T: Text>(&self, texts: &[T], threads: usize) -> Result<EncodedBatch, TokenizerError> {
         batch::encode(texts, threads, |Task { texts, whole, shared }, Encoded { ids, ends }| {
             let mut room = Vec::new();
             let mut memory = match &self.inner.engine {

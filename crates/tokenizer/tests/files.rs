@@ -119,18 +119,11 @@ fn documents_treat_a_special_spelling_as_text_and_encode_recognises_it() {
     let long = TEXT.repeat(5000);
     let texts = [text, "", &long, TEXT, &long, text];
     for threads in [0, 1, 2, 5] {
-        let lists = tokenizer.encode_batch(&texts, threads).unwrap();
-        let mut expected = texts.iter().map(|text| encode(&tokenizer, text));
-        for list in &lists {
-            let starts = [0].into_iter().chain(list.ends.iter().copied());
-            for (start, &end) in starts.zip(&list.ends) {
-                assert_eq!(list.ids[start as usize..end as usize], expected.next().unwrap());
-            }
-        }
-        assert_eq!(expected.next(), None);
-        assert_eq!(lists.len() == 1, threads == 1);
+        let batch = tokenizer.encode_batch(&texts, threads).unwrap();
+        assert!(batch.iter().eq(texts.iter().map(|text| encode(&tokenizer, text))), "{threads} threads");
+        assert!((1..=threads.max(1)).contains(&batch.lists.len()) || threads == 0);
     }
-    assert_eq!(tokenizer.encode_batch::<&str>(&[], 2).unwrap(), []);
+    assert_eq!(tokenizer.encode_batch::<&str>(&[], 2).unwrap().iter().count(), 0);
 }
 
 #[test]

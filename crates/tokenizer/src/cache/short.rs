@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use crate::pages::advise_large_pages;
+use crate::pages::zeros;
 use crate::prefetch::prefetch;
 
 /// Slots at first, without those at the end; the table grows fourfold when half are used.
@@ -356,12 +356,8 @@ struct Slots {
 impl Slots {
     /// Free slots, a power of two and [`NEAR`] more.
     fn free(count: usize) -> Self {
-        const NUMBERS: usize = size_of::<Slot>() / size_of::<u64>();
         let count = count + NEAR;
-        let mut memory = vec![0; (count + 1) * NUMBERS];
-        advise_large_pages(&mut memory);
-        let start = memory.as_ptr().align_offset(align_of::<Slot>());
-        assert!(start <= NUMBERS);
+        let (memory, start) = zeros(count * size_of::<Slot>() / size_of::<u64>(), align_of::<Slot>());
         Self { memory, start, count }
     }
 }
@@ -371,8 +367,8 @@ impl Deref for Slots {
 
     #[inline(always)]
     fn deref(&self) -> &[Slot] {
-        // SAFETY: `free` made room for one slot more than there are, and `start` is at most one slot, on the border that a slot
-        // needs. A slot consists of four numbers, of which any will do.
+        // SAFETY: `zeros` made room for the numbers of so many slots from `start` on, which is on the border that a slot needs.
+        // A slot consists of four numbers, of which any will do.
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(self.start).cast(), self.count) }
     }
 }

@@ -62,6 +62,13 @@ impl Classes {
         self.ascii[usize::from(byte & 0x7F)]
     }
 
+    /// The classes of the 64 code points from `page` times 64 on.
+    #[inline(always)]
+    pub(super) fn page(&self, page: usize) -> &[u8; 64] {
+        let block = &self.blocks[usize::from(self.block_of[page / 4])];
+        block[page % 4 * 64..].first_chunk().expect("a block has four pages")
+    }
+
     /// Class and length of the character at `at`, which begins with a byte of 0x80 or more.
     #[inline(always)]
     pub(super) fn beyond_ascii(&self, text: &[u8], at: usize) -> (u8, usize) {

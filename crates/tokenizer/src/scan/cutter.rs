@@ -91,6 +91,9 @@ fn available() -> impl Iterator<Item = (&'static str, Find)> {
             && is_x86_feature_detected!("lzcnt")
             && is_x86_feature_detected!("popcnt");
         let avx512 = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
+        if avx512 && is_x86_feature_detected!("avx512vbmi") && bits {
+            found.push(("avx512 with vbmi", find_avx512_vbmi));
+        }
         if avx512 && bits {
             found.push(("avx512", find_avx512));
         }
@@ -102,6 +105,15 @@ fn available() -> impl Iterator<Item = (&'static str, Find)> {
     found.push(("neon", find_neon));
     found.push(("portable", find_portable));
     found.into_iter()
+}
+
+/// # Safety
+/// The processor has AVX-512F, BW and VBMI, BMI1, BMI2, LZCNT and POPCNT.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,bmi1,bmi2,lzcnt,popcnt")]
+unsafe fn find_avx512_vbmi(pattern: Pattern, window: &mut Window, ends: &mut Vec<u32>) -> Known {
+    // SAFETY: as the caller says.
+    unsafe { find::<super::masks::Avx512Vbmi>(pattern, window, ends) }
 }
 
 /// # Safety
@@ -239,9 +251,21 @@ mod tests {
         for border in [BLOCK, 2 * BLOCK, WINDOW, WINDOW + BLOCK, 2 * WINDOW] {
             for _ in 0..40 {
                 let crossing = random_text(&mut random, 6);
-                for filler in
-                    ["a", "a ", "Ab", "\u{e9}", "\u{4e2d}", "\u{a0}", " ", "\n", "!", "7", "\u{1f600}"]
-                {
+                for filler in [
+                    "a",
+                    "a ",
+                    "Ab",
+                    "\u{e9}",
+                    "\u{4e2d}",
+                    "\u{a0}",
+                    " ",
+                    "\n",
+                    "!",
+                    "7",
+                    "\u{1f600}",
+                    "\u{928}\u{964}",
+                    "\u{628} ",
+                ] {
                     let mut text = filler.repeat((border - 8) / filler.len());
                     text.push_str(&"x".repeat(random.below(10)));
                     text.push_str(&crossing);

@@ -59,6 +59,20 @@ pub(super) struct Beyond {
     pub(super) three: u64,
 }
 
+/// Characters of a block that differ in their last six bits alone; each has the bit of its first byte.
+pub(super) struct Alike {
+    pub(super) firsts: u64,
+    /// Bytes of each.
+    pub(super) length: usize,
+    /// Those of each class, as in [`Masks`]; letters without case are in `upper` and in `lower`.
+    pub(super) letter: u64,
+    pub(super) number: u64,
+    pub(super) space: u64,
+    pub(super) other: u64,
+    pub(super) upper: u64,
+    pub(super) lower: u64,
+}
+
 /// A set of instructions that classifies a block.
 ///
 /// # Safety
@@ -70,6 +84,15 @@ pub(super) trait Instructions {
     /// # Safety
     /// The processor has the instructions.
     unsafe fn beyond(block: &[u8; BLOCK]) -> Beyond;
+    /// The characters of the block at `at` that are like the one whose first byte is `first` there; those that reach into the
+    /// next block, too. `None` where one character is not worth looking for others.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    #[inline(always)]
+    unsafe fn alike(_bytes: &[u8], _at: usize, _first: usize, _classes: &Classes) -> Option<Alike> {
+        None
+    }
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -80,7 +103,7 @@ mod x86;
 #[cfg(target_arch = "aarch64")]
 pub(super) use neon::Neon;
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{Avx2, Avx512};
+pub(super) use x86::{Avx2, Avx512, Avx512Vbmi};
 
 /// Reads the blocks of a text in order.
 pub(super) struct Blocks<'a> {
@@ -146,17 +169,27 @@ impl<'a> Blocks<'a> {
         };
         if ascii.beyond != 0 {
             // SAFETY: as the caller says.
-            let beyond = unsafe { I::beyond(block) };
-            self.place::<CASED>(&mut masks, beyond, at);
+            unsafe {
+                let beyond = I::beyond(block);
+                self.place::<I, CASED>(&mut masks, beyond, at);
+            }
         }
         masks
     }
 
     /// Gives the bytes of characters beyond ASCII their classes.
+    ///
+    /// # Safety
+    /// The processor has the instructions `I`.
     #[inline(always)]
-    fn place<const CASED: bool>(&mut self, masks: &mut Masks, known: Beyond, at: usize) {
+    unsafe fn place<I: Instructions, const CASED: bool>(
+        &mut self,
+        masks: &mut Masks,
+        known: Beyond,
+        at: usize,
+    ) {
         masks.tail = known.tail;
-        let mut put = |class: u8, bits: u64| {
+        let put = |masks: &mut Masks, class: u8, bits: u64| {
             let of = |bit: u8| if class & bit != 0 { bits } else { 0 };
             masks.letter |= of(LETTER);
             masks.number |= of(NUMBER);
@@ -171,29 +204,58 @@ impl<'a> Blocks<'a> {
         };
         let (class, bits) = self.cut;
         self.cut = (0, 0);
-        put(class, bits);
+        put(masks, class, bits);
         let mut rest = masks.beyond & !bits;
         // Characters that reach into the next block are left to the loop.
         let three = known.three & !0 >> 2;
         let three = three | three << 1 | three << 2;
-        put(LETTER | UPPER | LOWER, three);
+        put(masks, LETTER | UPPER | LOWER, three);
         rest &= !three;
         if !CASED {
             let cyrillic = known.cyrillic & !0 >> 1;
             let cyrillic = cyrillic | cyrillic << 1;
-            put(LETTER, cyrillic);
+            put(masks, LETTER, cyrillic);
             rest &= !cyrillic;
         }
         while rest != 0 {
             let first = rest.trailing_zeros() as usize;
+            // SAFETY: as the caller says.
+            if let Some(alike) = unsafe { I::alike(self.bytes, at, first, self.classes) } {
+                let inside = alike.firsts & rest & !0 >> (alike.length - 1);
+                if inside & 1 << first != 0 {
+                    rest &= !alike.put::<CASED>(masks, inside);
+                    continue;
+                }
+            }
             let (class, length) = self.classes.beyond_ascii(self.bytes, at + first);
             let bytes = (1u64 << length) - 1;
-            put(class, bytes << first);
+            put(masks, class, bytes << first);
             rest &= !(bytes << first);
             if first + length > BLOCK {
                 self.cut = (class, bytes >> (BLOCK - first));
             }
         }
+    }
+}
+
+impl Alike {
+    /// Gives all bytes of the characters of `firsts` their classes; returns those bytes.
+    #[inline(always)]
+    fn put<const CASED: bool>(&self, masks: &mut Masks, firsts: u64) -> u64 {
+        let bytes = |of: u64| {
+            let two = of & firsts | (of & firsts) << 1;
+            if self.length == 3 { two | two << 1 } else { two }
+        };
+        masks.letter |= bytes(self.letter);
+        masks.number |= bytes(self.number);
+        masks.space |= bytes(self.space);
+        masks.other |= bytes(self.other);
+        if CASED {
+            masks.upper |= bytes(self.upper & !self.lower);
+            masks.lower |= bytes(self.lower & !self.upper);
+            masks.caseless |= bytes(self.upper & self.lower);
+        }
+        bytes(firsts)
     }
 }
 

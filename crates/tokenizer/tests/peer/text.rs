@@ -145,8 +145,9 @@ const SPACES: &[&str] = &[
 
 /// A random text of up to `pieces` pieces, its kind chosen at random too.
 pub(crate) fn random_text(random: &mut Random, pieces: usize) -> String {
-    let kind = random.below(32);
+    let kind = random.below(35);
     let count = 1 + random.below(pieces);
+    let page = 64 * random.below(0x400);
     let mut text = String::new();
     for _ in 0..count {
         match kind {
@@ -183,6 +184,11 @@ pub(crate) fn random_text(random: &mut Random, pieces: usize) -> String {
             27 => text.extend([' ', any_char(random, 0x11_0000)]),
             // Long runs, past every border of 16, 64 and 256 bytes.
             28 => text.push_str(&random.pick::<&str>(PIECES).repeat(1 + random.below(300))),
+            // A script: characters that differ in their last six bits, now and then in the one before, and some of ASCII.
+            29..32 => match random.below(6) {
+                0 => text.push(ascii(random)),
+                at => text.extend(char::from_u32((page + random.below(64) + 64 * (at / 5)) as u32)),
+            },
             _ => text.push(ascii(random)),
         }
     }

@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{Ascii, BLOCK, Beyond, Instructions};
+use super::super::class::{Classes, LETTER, LOWER, NUMBER, OTHER, SPACE, UPPER};
+use super::{Alike, Ascii, BLOCK, Beyond, Instructions};
 
 /// AVX2: two halves of 32 bytes, each comparison a byte of ones.
 pub(in super::super) struct Avx2;
@@ -35,6 +36,29 @@ impl Instructions for Avx512 {
     unsafe fn beyond(block: &[u8; BLOCK]) -> Beyond {
         // SAFETY: the caller says that AVX-512BW is there.
         unsafe { beyond_avx512(block) }
+    }
+}
+
+/// The same with a look-up of 64 bytes in 64 others.
+pub(in super::super) struct Avx512Vbmi;
+
+impl Instructions for Avx512Vbmi {
+    #[inline(always)]
+    unsafe fn ascii(block: &[u8; BLOCK]) -> Ascii {
+        // SAFETY: the caller says that AVX-512BW is there.
+        unsafe { ascii_avx512(block) }
+    }
+
+    #[inline(always)]
+    unsafe fn beyond(block: &[u8; BLOCK]) -> Beyond {
+        // SAFETY: the caller says that AVX-512BW is there.
+        unsafe { beyond_avx512(block) }
+    }
+
+    #[inline(always)]
+    unsafe fn alike(bytes: &[u8], at: usize, first: usize, classes: &Classes) -> Option<Alike> {
+        // SAFETY: the caller says that AVX-512VBMI is there.
+        unsafe { alike_avx512(bytes, at, first, classes) }
     }
 }
 
@@ -148,4 +172,36 @@ fn beyond_avx512(block: &[u8; BLOCK]) -> Beyond {
         cyrillic: within_512(whole, 0xD0, 2),
         three: within_512(whole, 0xE5, 5) | within_512(whole, 0xEB, 2),
     }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+#[inline]
+fn alike_avx512(bytes: &[u8], at: usize, first: usize, classes: &Classes) -> Option<Alike> {
+    let block: &[u8; BLOCK + 2] = bytes.get(at..)?.first_chunk()?;
+    // The block's bytes, and those one and two behind each.
+    let from = |offset: usize| block[offset..].first_chunk().map(|bytes| whole(bytes));
+    let character = block.get(first..first + 3)?;
+    let (lead, second) = (character[0], character[1]);
+    let leads = equal_512(from(0)?, lead);
+    let (page, firsts, last) = match lead {
+        0xC0..0xE0 => (usize::from(lead & 0x1F), leads, from(1)?),
+        0xE0..0xF0 => {
+            let page = usize::from(lead & 0x0F) << 6 | usize::from(second & 0x3F);
+            (page, leads & equal_512(from(1)?, second), from(2)?)
+        }
+        _ => return None,
+    };
+    // Of each last byte the look-up takes the six bits that differ.
+    let found = _mm512_permutexvar_epi8(last, whole(classes.page(page)));
+    let of = |class: u8| _mm512_test_epi8_mask(found, _mm512_set1_epi8(class as i8));
+    Some(Alike {
+        firsts,
+        length: if lead < 0xE0 { 2 } else { 3 },
+        letter: of(LETTER),
+        number: of(NUMBER),
+        space: of(SPACE),
+        other: of(OTHER),
+        upper: of(UPPER),
+        lower: of(LOWER),
+    })
 }

@@ -45,14 +45,14 @@ pub(in super::super) struct Avx512Vbmi;
 impl Instructions for Avx512Vbmi {
     #[inline(always)]
     unsafe fn ascii(block: &[u8; BLOCK]) -> Ascii {
-        // SAFETY: the caller says that AVX-512BW is there.
-        unsafe { ascii_avx512(block) }
+        // SAFETY: the caller says that AVX-512BW is there, too.
+        unsafe { Avx512::ascii(block) }
     }
 
     #[inline(always)]
     unsafe fn beyond(block: &[u8; BLOCK]) -> Beyond {
-        // SAFETY: the caller says that AVX-512BW is there.
-        unsafe { beyond_avx512(block) }
+        // SAFETY: as above.
+        unsafe { Avx512::beyond(block) }
     }
 
     #[inline(always)]

@@ -1,13 +1,16 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Lock } from '../src/run/lock.js';
 import { RunDirectory } from '../src/run/directory.js';
 import { MetricsFile } from '../src/run/metrics.js';
 import type { StepRow } from '../src/run/metrics.js';
+import type { Race } from './support/lock-racer.js';
+import { repository } from './support/python.js';
 
 let root: string;
 beforeEach(async () => {
@@ -44,13 +47,34 @@ describe('the lock of a directory', () => {
     (await Lock.acquire(path, root)).release();
   });
 
-  it('is taken over by one of many that try at once', async () => {
+  const dead = JSON.stringify({ pid: 2 ** 22 + 1, host: hostname(), started: '1' });
+  it.each([
+    ['there is none', null],
+    ["it is nobody's", 'not even JSON'],
+    ['its process died', dead],
+  ])('belongs to one of many that try at once where %s', async (_, stale) => {
+    const shared = (numbers: number) => new Int32Array(new SharedArrayBuffer(4 * numbers));
+    const [met, won, racers] = [shared(1), shared(500), 4];
     const path = join(root, 'run.lock');
-    await writeFile(path, 'not even JSON');
-    const tries = await Promise.allSettled(Array.from({ length: 8 }, () => Lock.acquire(path, root)));
-    const won = tries.filter((result) => result.status === 'fulfilled');
-    expect(won).toHaveLength(1);
-    for (const { value } of won) value.release();
+    const threads = Array.from({ length: racers }, (_, at) => {
+      const race: Race = { root, path, stale, racers, first: at === 0, met, won };
+      return new Worker(join(repository, '__test__/support/lock-racer.ts'), {
+        workerData: race,
+        execArgv: ['--import', join(repository, 'scripts/typescript.mjs')],
+      });
+    });
+    await Promise.all(threads.map((thread) => once(thread, 'exit')));
+    expect(Array.from(won)).toEqual(Array.from(won, () => 1));
+    expect(await readdir(root)).toEqual([]);
+  });
+
+  it('whose process died while another took it over is taken over', async () => {
+    const path = join(root, 'run.lock');
+    await writeFile(path, dead);
+    await writeFile(`${path}.takeover`, dead);
+    const lock = await Lock.acquire(path, root);
+    expect(await readdir(root)).toEqual(['run.lock']);
+    lock.release();
   });
 
   it('of another host holds as long as it is refreshed', async () => {

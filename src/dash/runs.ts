@@ -67,7 +67,7 @@ export class FollowedRun {
   async #poll(): Promise<boolean> {
     const look = (name: string) => stat(join(this.path, name)).catch(() => null);
     const [samples, config] = [await look('samples.md'), await look('config.yaml')];
-    const live = await isHeld(join(this.path, 'run.lock'));
+    const live = isHeld(join(this.path, 'run.lock'));
     const size = samples?.size ?? 0;
     let changed = live !== this.#live || size !== this.#samples;
     this.#live = live;

@@ -104,7 +104,8 @@ export class RunDirectory {
   async release(): Promise<void> {
     const names = this.#isNew ? await namesIn(this.path) : [];
     const words = [this.config, this.input, this.environment, this.events, this.log];
-    const nothing = names.every((name) => name === 'run.lock' || words.includes(join(this.path, name)));
+    const isLock = (name: string) => name.startsWith('run.lock');
+    const nothing = names.every((name) => isLock(name) || words.includes(join(this.path, name)));
     if (this.#isNew && nothing) for (const path of words) await rm(path, { force: true });
     this.#lock.release();
     if (this.#isNew && nothing) await rmdir(this.path).catch(() => undefined);

@@ -1,5 +1,6 @@
-import { readFileSync, rmSync } from 'node:fs';
-import { open, readFile, rename, stat, utimes } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { linkSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { utimes } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { errorFor } from '../errors.js';
 import { errnoOf, onDisk } from './disk.js';
@@ -36,21 +37,8 @@ export class Lock {
   /** Throws OUTPUT_IN_USE while another process holds `path`. */
   static async acquire(path: string, directory: string): Promise<Lock> {
     const content = JSON.stringify({ pid: process.pid, host: hostname(), started: startOf(process.pid) });
-    for (let attempt = 0; attempt < 10; attempt++) {
-      if (await onDisk(path, () => create(path, content))) return new Lock(path, content);
-      const found = await readFile(path, 'utf8').catch(() => null);
-      if (found === null) continue;
-      const holder = parseHolder(found);
-      if (holder !== null && (await isAlive(holder, path))) {
-        throw errorFor(
-          'OUTPUT_IN_USE',
-          `${directory} is in use by process ${holder.pid}${holder.host === hostname() ? '' : ` on ${holder.host}`}`,
-          'wait until it ends, or name another directory with --output',
-        );
-      }
-      await setAside(path, found);
-    }
-    throw errorFor('OUTPUT_IN_USE', `${directory}: ${path} changes hands`, 'start one process at a time');
+    await onDisk(path, async () => take(path, directory, content));
+    return new Lock(path, content);
   }
 
   /** Gives the directory free. Safe to call twice. */
@@ -65,11 +53,48 @@ export class Lock {
   }
 }
 
-async function create(path: string, content: string): Promise<boolean> {
+/** Makes `path` a file of that content, unless a process that lives has made it. */
+function take(path: string, directory: string, content: string): void {
+  const own = `${path}.${randomUUID()}`;
   try {
-    const file = await open(path, 'wx');
-    await file.writeFile(content);
-    await file.close();
+    writeFileSync(own, content);
+    for (let attempt = 0; attempt < 10; attempt++) {
+      if (claim(path, own, content)) return;
+      refuseIfHeld(path, directory);
+      // One at a time looks again whether the lock is stale, and replaces it: nobody else does meanwhile.
+      const turn = `${path}.takeover`;
+      if (!claim(turn, own, content)) {
+        refuseIfHeld(turn, directory);
+        // Its process died in the few lines below.
+        rmSync(turn, { force: true });
+        continue;
+      }
+      try {
+        refuseIfHeld(path, directory);
+        if (read(path) === null) continue;
+        renameSync(own, path);
+        return;
+      } finally {
+        rmSync(turn, { force: true });
+      }
+    }
+  } finally {
+    rmSync(own, { force: true });
+  }
+  throw errorFor('OUTPUT_IN_USE', `${directory}: ${path} changes hands`, 'start one process at a time');
+}
+
+/** Names `own` also `path`, unless there is such a file: whoever reads that finds all of its content. */
+function claim(path: string, own: string, content: string): boolean {
+  try {
+    linkSync(own, path);
+    return true;
+  } catch (cause) {
+    if (errnoOf(cause) === 'EEXIST') return false;
+  }
+  try {
+    // Some network file systems have no links; there a reader may find a part of it.
+    writeFileSync(path, content, { flag: 'wx' });
     return true;
   } catch (cause) {
     if (errnoOf(cause) === 'EEXIST') return false;
@@ -77,22 +102,28 @@ async function create(path: string, content: string): Promise<boolean> {
   }
 }
 
-/** Moves a stale lock away, and back if it is no longer the one that was found stale. */
-async function setAside(path: string, found: string): Promise<void> {
-  const aside = `${path}.${process.pid}`;
+function read(path: string): string | null {
   try {
-    await rename(path, aside);
-    if ((await readFile(aside, 'utf8')) === found) rmSync(aside);
-    else await rename(aside, path);
-  } catch (cause) {
-    if (errnoOf(cause) !== 'ENOENT') throw cause;
+    return readFileSync(path, 'utf8');
+  } catch {
+    return null;
   }
 }
 
-async function isAlive(holder: Holder, path: string): Promise<boolean> {
+function refuseIfHeld(path: string, directory: string): void {
+  const holder = parseHolder(read(path) ?? '');
+  if (holder === null || !isAlive(holder, path)) return;
+  throw errorFor(
+    'OUTPUT_IN_USE',
+    `${directory} is in use by process ${holder.pid}${holder.host === hostname() ? '' : ` on ${holder.host}`}`,
+    'wait until it ends, or name another directory with --output',
+  );
+}
+
+function isAlive(holder: Holder, path: string): boolean {
   if (holder.host !== hostname()) {
-    const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: 0 }));
-    return Date.now() - mtimeMs < FOREIGN_STALE_MS;
+    const refreshed = statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+    return Date.now() - refreshed < FOREIGN_STALE_MS;
   }
   try {
     process.kill(holder.pid, 0);
@@ -124,7 +155,7 @@ function startOf(pid: number): string | null {
 }
 
 /** Whether a process that lives holds the lock at `path`. Nothing is taken and nothing set aside. */
-export async function isHeld(path: string): Promise<boolean> {
-  const holder = parseHolder(await readFile(path, 'utf8').catch(() => ''));
-  return holder !== null && (await isAlive(holder, path));
+export function isHeld(path: string): boolean {
+  const holder = parseHolder(read(path) ?? '');
+  return holder !== null && isAlive(holder, path);
 }

@@ -51,12 +51,12 @@ export async function readRun(path: string): Promise<Run | null> {
   const config = asObject(safely(() => parse(yaml) as unknown));
   // Any YAML file may be called config.yaml.
   if (config === null || !('model' in config && 'training' in config)) return null;
-  const [{ last, evaluation }, ending, { bytes, checkpoint }, held] = await Promise.all([
+  const [{ last, evaluation }, ending, { bytes, checkpoint }] = await Promise.all([
     historyOf(path),
     endingOf(path),
     diskOf(path),
-    isHeld(join(path, 'run.lock')),
   ]);
+  const held = isHeld(join(path, 'run.lock'));
   const step = numberOf(last, 'step');
   const maxSteps = numberOf(asObject(config['training']), 'max_steps');
   const summary: RunSummary = {

@@ -63,6 +63,7 @@ impl Classes {
     }
 
     /// The classes of the 64 code points from `page` times 64 on.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(super) fn page(&self, page: usize) -> &[u8; 64] {
         let block = &self.blocks[usize::from(self.block_of[page / 4])];

@@ -275,16 +275,13 @@ mod tests {
 
     #[test]
     fn texts_of_many_lists_are_found_in_their_order() {
-        let list = |numbers: Range<u32>| Encoded {
-            ids: numbers.clone().flat_map(|number| vec![number; number as usize]).collect(),
-            ends: numbers
-                .scan(0, |end, number| {
-                    Some({
-                        *end += number;
-                        *end
-                    })
-                })
-                .collect(),
+        let list = |numbers: Range<u32>| {
+            let mut list = Encoded::default();
+            for number in numbers {
+                list.ids.extend(vec![number; number as usize]);
+                list.ends.push(list.ids.len() as u32);
+            }
+            list
         };
         // The third list was begun when the second was full.
         let one = Done { lists: vec![list(4..7)], parts: vec![(6, 0, 1), (4, 0, 2)], room: 0, bytes: 0 };
